@@ -1,0 +1,110 @@
+"""What a backbone is: a causal transformer without its language-model head, token ids in, hidden states out."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from lenvm.errors import InputError
+
+Freezing = Literal["none", "backbone"] | int
+DType = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+class AbstractBackbone(nn.Module, ABC):
+    """Turns token ids into hidden states; a leaf class only says where the transformer comes from.
+
+    The language-model head is never loaded, so no vocabulary-sized logits are made in training or validation.
+
+    Args:
+        transformer: what `transformers.AutoModel` gives: the model without a head.
+        freeze: `none`; `backbone` trains the head alone; a number k freezes the embeddings and the first k layers.
+    """
+
+    def __init__(self, transformer: PreTrainedModel, freeze: Freezing) -> None:
+        super().__init__()
+        transformer.config.use_cache = False
+        self.transformer = transformer
+        self.freeze = freeze
+        _freeze(transformer, freeze)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Last hidden states: (batch, time) to (batch, time, hidden_size).
+
+        Rows are padded on the right. Attention is causal, so what follows a state cannot change it, and no padding
+        mask is needed; without one, the fastest attention kernels apply.
+        """
+        hidden: Tensor = self.transformer(input_ids=input_ids, use_cache=False).last_hidden_state
+        return hidden
+
+    def train(self, mode: bool = True) -> AbstractBackbone:
+        """Sets training mode; a frozen backbone stays in evaluation mode, so that it has no dropout."""
+        super().train(mode and self.freeze != "backbone")
+        return self
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The transformers configuration."""
+        return self.transformer.config
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        return int(self._text_config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the embedding knows."""
+        return int(self._text_config.vocab_size)
+
+    @property
+    def context_length(self) -> int | None:
+        """The longest sequence, in tokens, that the positions were made for; None if there is no such limit."""
+        length = getattr(self._text_config, "max_position_embeddings", None)
+        return None if length is None else int(length)
+
+    @property
+    def source(self) -> str | None:
+        """The name or folder that the weights came from; None for random weights."""
+        return self.transformer.config.name_or_path or None
+
+    @property
+    def _text_config(self) -> PretrainedConfig:
+        return self.transformer.config.get_text_config()
+
+
+def torch_dtype(name: DType) -> torch.dtype:
+    """The torch type with this name."""
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _freeze(transformer: PreTrainedModel, freeze: Freezing) -> None:
+    if freeze == "none":
+        return
+    if freeze == "backbone":
+        transformer.requires_grad_(False)
+        return
+    layers = _layers(transformer)
+    if not (isinstance(freeze, int) and 0 <= freeze <= len(layers)):
+        raise InputError(
+            f"`freeze` must be `none`, `backbone` or a number of layers from 0 to {len(layers)}, got {freeze!r}."
+        )
+    transformer.get_input_embeddings().requires_grad_(False)
+    for layer in layers[:freeze]:
+        layer.requires_grad_(False)
+
+
+def _layers(transformer: PreTrainedModel) -> nn.ModuleList:
+    """The stack of transformer layers, whatever the architecture calls it."""
+    count = transformer.config.get_text_config().num_hidden_layers
+    for module in transformer.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise InputError(
+        f"found no stack of {count} layers in {type(transformer).__name__}; use `freeze: none` or `freeze: backbone`."
+    )

@@ -1,0 +1,136 @@
+"""fit, validate, test and predict: LightningCLI with an output folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lenvm.data import RolloutDataModule
+from lenvm.errors import InputError
+from lenvm.training import LengthValueModule
+from lenvm.training.figures import LengthFigures
+from lenvm.training.predictions import ParquetPredictions
+
+_CHECKPOINT_EVERY = 200
+
+
+class _SaveRunConfig(SaveConfigCallback):
+    """Writes the resolved configuration into the run's folder and its values to TensorBoard's hyper-parameters tab."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        root = Path(trainer.default_root_dir)
+        path = root / ("config.yaml" if stage == "fit" else f"config-{stage}.yaml")
+        if stage == "fit" and path.exists() and trainer.ckpt_path is None and self.config.get("ckpt_path") is None:
+            raise InputError(
+                f"{root} already holds a run; resume it with `--ckpt_path last`, or choose another folder with "
+                "`--trainer.default_root_dir`."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+        if stage == "fit" and trainer.logger is not None:
+            trainer.logger.log_hyperparams(
+                _plain({key: self.config.get(key) for key in ("model", "data", "seed_everything")})
+            )
+
+
+class LenvmCLI(LightningCLI):
+    """LightningCLI for `LengthValueModule` and `RolloutDataModule`.
+
+    Added to what LightningCLI does: everything goes under `trainer.default_root_dir` (config.yaml, tensorboard/,
+    checkpoints/, model/, predictions.parquet), unless the configuration names its own logger or checkpoint callback.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            LengthValueModule,
+            RolloutDataModule,
+            trainer_defaults={"default_root_dir": "results/fit"},
+            save_config_callback=_SaveRunConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "lenvm"},
+        )
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> L.Trainer:
+        root = Path(config.get("default_root_dir") or ".")
+        if config.get("logger") in (None, True):
+            config["logger"] = TensorBoardLogger(root, name="", version="tensorboard")
+        given = config.get("callbacks") or []
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        added: list[Callback] = [LengthFigures(), ParquetPredictions()]
+        if not any(isinstance(c, ModelCheckpoint) for c in given) and config.get("enable_checkpointing") is not False:
+            added += checkpoints(root / "checkpoints")
+        if config["logger"]:
+            added.append(LearningRateMonitor(logging_interval="step"))
+        config["callbacks"] = given + [
+            c for c in added if type(c) is ModelCheckpoint or type(c) not in map(type, given)
+        ]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def after_fit(self) -> None:
+        """Exports the trained model and says where everything is."""
+        root = Path(self.trainer.default_root_dir)
+        if self.trainer.is_global_zero:
+            self.model.model.save_pretrained(root / "model", self.datamodule.tokenizer)
+            print(f"Done. Everything is under {root}: model/, checkpoints/, tensorboard/, config.yaml.")
+
+    def after_predict(self) -> None:
+        """Says where the predictions are."""
+        print(f"Done. Predictions are in {Path(self.trainer.default_root_dir) / 'predictions.parquet'}.")
+
+
+def checkpoints(folder: Path) -> list[Callback]:
+    """The best model by validation loss, and the latest state to resume from."""
+    return [
+        ModelCheckpoint(
+            dirpath=folder,
+            filename="best-step={step}",
+            monitor="val/loss",
+            auto_insert_metric_name=False,
+            save_weights_only=False,
+        ),
+        ModelCheckpoint(
+            dirpath=folder, filename="last", every_n_train_steps=_CHECKPOINT_EVERY, enable_version_counter=False
+        ),
+    ]
+
+
+def run(command: str, args: list[str]) -> None:
+    """Runs one Lightning command."""
+    with command_line(command, [_spelled(word) for word in args]):
+        LenvmCLI()
+
+
+@contextmanager
+def command_line(command: str, args: list[str]) -> Iterator[None]:
+    """Sets sys.argv, which LightningCLI and the launcher of further DDP processes both read."""
+    given = sys.argv
+    sys.argv = [given[0], command, *args]
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
+def _spelled(word: str) -> str:
+    """`--on-bad-row` is the everyday spelling of the data module's option."""
+    return "--data.on_bad_row" + word[len("--on-bad-row") :] if word.startswith("--on-bad-row") else word
+
+
+def _plain(config: Any) -> Any:
+    """A parsed configuration as nested dicts of plain values, as the hyper-parameters tab wants it."""
+    if hasattr(config, "as_dict"):
+        config = config.as_dict()
+    if isinstance(config, dict):
+        return {str(key): _plain(value) for key, value in config.items()}
+    return config if isinstance(config, int | float | str | bool) else str(config)

@@ -1,0 +1,82 @@
+"""The entry point: finds the command and loads what it needs, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from lenvm import __version__
+from lenvm.errors import InputError
+
+
+class Command(NamedTuple):
+    """A word after `lenvm`.
+
+    Attributes:
+        summary: one line for `lenvm --help`.
+        home: `module:function`; the function takes the command and its arguments.
+    """
+
+    summary: str
+    home: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "sample, train, predict and report with the built-in playground, in minutes", "lenvm.cli.tasks:run"
+    ),
+    "fit": Command("train a length value model", "lenvm.cli.lightning:run"),
+    "validate": Command("evaluate a checkpoint on the validation data", "lenvm.cli.lightning:run"),
+    "test": Command("evaluate a checkpoint on the test data", "lenvm.cli.lightning:run"),
+    "predict": Command("write per-token predictions to Parquet", "lenvm.cli.lightning:run"),
+    "export": Command("turn a checkpoint of `fit` into a model folder", "lenvm.cli.tasks:run"),
+    "evaluate": Command("run an evaluation of a trained model", "lenvm.cli.tasks:run"),
+    "rollout": Command("sample completions of a generator as training data", "lenvm.cli.tasks:run"),
+    "playground": Command("train the built-in language model from nothing", "lenvm.cli.tasks:run"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, or 2 for input that cannot be used."""
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"lenvm {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"lenvm: error: unknown command {words[0]!r}; choose from {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[words[0]].home.partition(":")
+    run: Callable[[str, list[str]], None] = getattr(import_module(module), function)
+    try:
+        run(words[0], words[1:])
+    except InputError as error:
+        if os.environ.get("LENVM_TRACEBACK"):
+            raise
+        print(f"lenvm: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lenvm: interrupted; what was written so far is kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lenvm COMMAND [--config FILE.yaml] [--OPTION VALUE ...]",
+            "",
+            "Length value models: predict, at every token, how many tokens are still to come.",
+            "",
+            *lines,
+            "",
+            "Every command has --help, --config and --print_config. Set LENVM_TRACEBACK=1 to see where an error comes from.",
+        ]
+    )

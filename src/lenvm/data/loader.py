@@ -1,0 +1,90 @@
+"""Batches in a reproducible order, shared out among processes, resumable in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from lenvm.data.batching import AbstractBatching, RowFacts
+from lenvm.data.collate import RolloutBatch
+
+
+class BatchSampler(DistributedSampler[list[int]]):
+    """Yields the row numbers of one batch at a time, process r taking every world-size-th batch from the r-th on.
+
+    It is a `DistributedSampler` so that Lightning leaves it in place and tells it the epoch; it never repeats a row.
+
+    Args:
+        rows: length and prompt of each row.
+        batching: the scheme; None keeps the rows in their order (validation, test, prediction).
+        batch_size: completions per micro-batch of one process.
+        seed: with the epoch, decides the order.
+    """
+
+    def __init__(self, rows: RowFacts, batching: AbstractBatching | None, batch_size: int, seed: int) -> None:
+        distributed = dist.is_available() and dist.is_initialized()
+        self.num_replicas = dist.get_world_size() if distributed else 1
+        self.rank = dist.get_rank() if distributed else 0
+        self.rows, self.batching, self.batch_size, self.seed = rows, batching, batch_size, seed
+        self.epoch = 0
+        self.start = 0
+        self._cached: tuple[int, list[np.ndarray]] | None = None
+
+    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
+        batches, start = self._own_batches(), self.start
+        self.start = 0
+        yield from (batch.tolist() for batch in batches[start:])
+
+    def __len__(self) -> int:
+        return len(self._own_batches())
+
+    def _own_batches(self) -> list[np.ndarray]:
+        if self._cached is None or self._cached[0] != self.epoch:
+            self._cached = self.epoch, self._arranged()
+        return self._cached[1]
+
+    def _arranged(self) -> list[np.ndarray]:
+        if self.batching is None:
+            # sorting by length saves padding, and the order of evaluation does not matter
+            order = np.argsort(self.rows.length, kind="stable")
+            batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        else:
+            batches = self.batching.batches(self.rows, self.batch_size, np.random.default_rng([self.seed, self.epoch]))
+            # in training every process needs equally many batches, or the gradients wait for each other forever
+            batches = batches[: len(batches) - len(batches) % self.num_replicas]
+        return batches[self.rank :: self.num_replicas]
+
+
+class ResumableLoader(DataLoader[RolloutBatch]):
+    """A data loader that knows how many batches it has handed out, and can go on from there.
+
+    Lightning stores `state_dict` in its checkpoints; a killed run resumes with the batch after the last one trained on.
+    """
+
+    def __init__(self, dataset: Dataset[RolloutBatch], sampler: BatchSampler, **options: Any) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, **options)  # type: ignore[arg-type]
+        self._handed_out = 0
+        self._resumed_at = 0
+
+    def __iter__(self) -> Iterator[RolloutBatch]:  # type: ignore[override]
+        self._handed_out, self._resumed_at = self._resumed_at, 0
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far this epoch has come."""
+        return {"handed_out": self._handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next epoch start after the batches that were handed out."""
+        done = state["handed_out"]
+        if isinstance(self.sampler, BatchSampler):
+            done = 0 if done >= len(self.sampler) else done
+            self.sampler.start = done
+        self._resumed_at = done

@@ -1,0 +1,148 @@
+"""Rows from files: JSON Lines (plain or gzip), Parquet, folders of them, or a dataset by name; each row with its place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lenvm.errors import InputError
+
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet")
+_PARQUET_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawRow:
+    """A row before it is checked.
+
+    Args:
+        place: where it came from, for people: `FILE:LINE` or `FILE, row N`.
+        data: the row's fields, or None if it could not be read at all.
+        problem: why it could not be read.
+    """
+
+    place: str
+    data: dict[str, Any] | None = None
+    problem: str | None = None
+
+
+def find_files(sources: Sequence[str | Path]) -> list[Path] | None:
+    """The files that `sources` (files, or folders of shards) stand for, in order; None if one is no local path.
+
+    Raises:
+        InputError: if a folder holds no data, or if a file has an ending that is not known.
+    """
+    files: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            shards = sorted(p for p in source.rglob("*") if p.is_file() and p.name.endswith(_SUFFIXES))
+            if not shards:
+                raise InputError(
+                    f"the folder {source} holds no rollouts: expected files ending in {', '.join(_SUFFIXES)}."
+                )
+            files += shards
+        elif source.is_file():
+            if not source.name.endswith(_SUFFIXES):
+                raise InputError(f"cannot read {source}: expected a file ending in {', '.join(_SUFFIXES)}.")
+            files.append(source)
+        else:
+            return None
+    return files
+
+
+def read_rows(files: Sequence[Path], columns: dict[str, str] | None = None) -> Iterator[RawRow]:
+    """All rows of all files in order, one at a time; memory does not grow with their number.
+
+    Args:
+        files: what `find_files` returned.
+        columns: rollout field to the name it has in the files; given, all other columns are ignored.
+    """
+    for file in files:
+        rows = _read_parquet(file) if file.suffix == ".parquet" else _read_json_lines(file)
+        empty = True
+        for row in rows:
+            empty = False
+            yield _renamed(row, columns)
+        if empty:
+            raise InputError(f"{file} is empty: expected at least one rollout row.")
+
+
+def read_hub_rows(name: str, split: str, columns: dict[str, str] | None = None) -> Iterator[RawRow]:
+    """All rows of a dataset that `datasets.load_dataset` knows by name, streamed."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, split=split, streaming=True)
+    except Exception as error:  # the hub client raises many unrelated types
+        raise InputError(
+            f"{name!r} is neither a file nor a folder here, nor a dataset that the hub gives "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); check the path or name."
+        ) from error
+    for number, data in enumerate(rows):
+        yield _renamed(RawRow(place=f"{name}, row {number}", data=dict(data)), columns)
+
+
+def _read_json_lines(file: Path) -> Iterator[RawRow]:
+    opener = gzip.open if file.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _parse_line(f"{file}:{number}", line)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        yield RawRow(place=f"{file}:{number + 1}", problem=f"the gzip stream is damaged ({error})")
+
+
+def _parse_line(place: str, line: bytes) -> RawRow:
+    try:
+        data = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return RawRow(place=place, problem=f"not valid JSON ({error})")
+    if not isinstance(data, dict):
+        return RawRow(place=place, problem=f"expected a JSON object, got {type(data).__name__}")
+    return RawRow(place=place, data=data)
+
+
+def _read_parquet(file: Path) -> Iterator[RawRow]:
+    number = 0
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
+                for data in batch.to_pylist():
+                    yield RawRow(place=f"{file}, row {number}", data=_from_parquet(data))
+                    number += 1
+    except (pa.ArrowInvalid, OSError) as error:
+        yield RawRow(place=f"{file}, row {number}", problem=f"the Parquet file is damaged ({error})")
+
+
+def _from_parquet(data: dict[str, Any]) -> dict[str, Any]:
+    """Undoes what the writer does to columns whose rows differ in shape: messages and metadata are JSON texts there."""
+    for name, wanted in (("prompt", list), ("metadata", dict)):
+        value = data.get(name)
+        if isinstance(value, str) and value[:1] in ("[", "{"):
+            try:
+                decoded = json.loads(value)
+            except json.JSONDecodeError:
+                continue
+            # a plain prompt may happen to be JSON; only what looks like messages is taken for messages
+            if isinstance(decoded, wanted) and (name != "prompt" or all("role" in m for m in decoded)):
+                data[name] = decoded
+    return data
+
+
+def _renamed(row: RawRow, columns: dict[str, str] | None) -> RawRow:
+    if columns is None or row.data is None:
+        return row
+    if missing := [column for column in columns.values() if column not in row.data]:
+        present = ", ".join(sorted(row.data)) or "none"
+        return RawRow(place=row.place, problem=f"column {missing[0]!r} is missing; present: {present}")
+    return RawRow(place=row.place, data={name: row.data[column] for name, column in columns.items()})

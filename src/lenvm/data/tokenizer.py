@@ -1,0 +1,35 @@
+"""Loading a tokenizer, and telling two apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lenvm.errors import InputError
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer by hub name or folder and makes sure that it has an end-of-text token.
+
+    Raises:
+        InputError: if there is none, or if it has no end-of-text token.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"could not load a tokenizer from {name!r}: {reason} Check the name or folder.") from error
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer of {name!r} has no end-of-text token, so no completion ever ends; "
+            "set `eos_token` in its tokenizer_config.json."
+        )
+    return tokenizer
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what the token ids mean: the vocabulary and the end-of-text id. Equal means interchangeable ids."""
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""What config.json of a trained length value model says (DESIGN section 7)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lenvm.errors import InputError
+from lenvm.returns import check_gamma
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthValueConfig:
+    """Everything besides the weights that is needed to use a length value model.
+
+    Args:
+        backbone: the transformers configuration of the backbone, with its `model_type`.
+        head: class path and arguments of the head.
+        target: class path and arguments of the target.
+        gamma: discount factor of values and horizons.
+        generator: name of the model whose completions were learned; None if unknown.
+        tokenizer_fingerprint: hash of the vocabulary (`lenvm.data.tokenizer.fingerprint`); None if unknown.
+        prompt_format: how text prompts became tokens: `auto`, `chat` or `plain`.
+        lenvm_version: version that wrote the file.
+        format_version: version of this schema.
+    """
+
+    backbone: dict[str, Any]
+    head: dict[str, Any]
+    target: dict[str, Any]
+    gamma: float
+    generator: str | None = None
+    tokenizer_fingerprint: str | None = None
+    prompt_format: str = "auto"
+    lenvm_version: str | None = None
+    format_version: int = field(default=FORMAT_VERSION)
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @staticmethod
+    def from_dict(data: dict[str, Any], origin: str) -> LengthValueConfig:
+        """Reads what `to_json` or a checkpoint holds; `origin` names it in errors."""
+        known = {f.name for f in fields(LengthValueConfig)}
+        missing = {"backbone", "head", "target", "gamma"} - set(data)
+        if missing or set(data) - known:
+            raise InputError(
+                f"{origin} does not describe a length value model: missing {sorted(missing)}, "
+                f"unknown {sorted(set(data) - known)}; expected what `lenvm export` writes."
+            )
+        if data.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+            raise InputError(f"{origin} was written by a newer lenvm ({data.get('lenvm_version')}); update lenvm.")
+        check_gamma(data["gamma"])
+        return LengthValueConfig(**data)
+
+    @staticmethod
+    def from_file(path: Path) -> LengthValueConfig:
+        """Reads a config.json."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"expected a config.json of a length value model at {path}, found none.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not valid JSON: {error}") from error
+        return LengthValueConfig.from_dict(data, str(path))

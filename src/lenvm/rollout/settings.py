@@ -1,0 +1,39 @@
+"""How completions are sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lenvm.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """The decoding policy whose completions become training data; a value model is true to one policy only.
+
+    Args:
+        temperature: divides the logits; 1 is the model's own distribution.
+        top_k: keep this many most probable tokens; 0 keeps all.
+        top_p: keep the most probable tokens that together reach this probability; 1 keeps all.
+        min_p: drop tokens below this share of the most probable one; 0 drops none.
+        max_tokens: longest completion, EOS included; a longer one is cut and marked `length`.
+        seed: with the prompt id and the sample's number, decides every completion, whatever the batch it is in.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, ok, wanted in (
+            ("temperature", self.temperature > 0, "positive"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+            ("min_p", 0 <= self.min_p < 1, "in [0, 1)"),
+            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+        ):
+            if not ok:
+                raise InputError(f"`{name}` must be {wanted}, got {getattr(self, name)!r}.")

@@ -1,0 +1,5 @@
+"""Training with Lightning."""
+
+from lenvm.training.module import LengthValueModule
+
+__all__ = ["LengthValueModule"]

@@ -1,0 +1,242 @@
+"""The Lightning module that fits a length value model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from lenvm.backbones import AbstractBackbone
+from lenvm.data.collate import RolloutBatch
+from lenvm.data.tokenizer import fingerprint
+from lenvm.errors import InputError
+from lenvm.heads import AbstractHead, MLPHead
+from lenvm.losses import AbstractLoss, AbstractWeighting, SquaredError, TokenMean
+from lenvm.metrics import LengthErrors, PromptBoundaryErrors
+from lenvm.models import LengthValueConfig, LengthValueModel
+from lenvm.returns import discounted_returns
+from lenvm.targets import AbstractLengthTarget, DiscountedReturn
+from lenvm.training.schedule import AbstractSchedule, WarmupCosine
+from lenvm.training.step_mean import StepMean
+
+CHECKPOINT_KEY = "length_value_model"
+
+
+class Prediction(NamedTuple):
+    """What is predicted at the supervised states of a batch; all (N,), on the CPU.
+
+    Attributes:
+        row: index of the completion in the split.
+        position: t, the number of completion tokens before the state.
+        next_id: id of the token that really followed.
+        remaining: true remaining length.
+        predicted: predicted remaining length.
+        value: predicted value, -(1 - gamma**remaining) in expectation.
+    """
+
+    row: Tensor
+    position: Tensor
+    next_id: Tensor
+    remaining: Tensor
+    predicted: Tensor
+    value: Tensor
+
+
+class LengthValueModule(L.LightningModule):
+    """Trains backbone and head to predict, at every token, how many tokens are still to come.
+
+    The objective is the weighted mean of the head's loss over all supervised states of the whole optimizer step: over
+    the batch, accumulated micro-batches and processes (paper Eq. 9).
+
+    Args:
+        backbone: reads token ids, gives hidden states.
+        head: turns hidden states into lengths; built with the backbone's hidden size.
+        target: the space in which the remaining length is regressed.
+        loss: error of one state, in that space.
+        weighting: how much each state counts.
+        optimizer: built with the trainable parameters.
+        schedule: learning rate over the run.
+        head_lr: learning rate of the head, where it differs from the optimizer's (a new head on a pretrained backbone).
+        gamma: discount factor of reported values and horizons; left out, the target's, or the one that fits the training
+            completions (their 99th percentile has the horizon 0.99).
+        generator: name of the model whose completions are learned; recorded in the trained model.
+    """
+
+    def __init__(
+        self,
+        backbone: AbstractBackbone,
+        head: Callable[[int], AbstractHead] = MLPHead,
+        target: AbstractLengthTarget = DiscountedReturn(),
+        loss: AbstractLoss = SquaredError(),
+        weighting: AbstractWeighting = TokenMean(),
+        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=2e-5),
+        schedule: AbstractSchedule = WarmupCosine(),
+        head_lr: float | None = None,
+        gamma: float | None = None,
+        generator: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = LengthValueModel(backbone, head(backbone.hidden_size), target, gamma, generator=generator)
+        self.loss, self.weighting = loss, weighting
+        self.optimizer, self.schedule, self.head_lr = optimizer, schedule, head_lr
+        self._step_mean = StepMean()
+
+    @property
+    def backbone(self) -> AbstractBackbone:
+        """The backbone, for a data module that wants its tokenizer and context."""
+        return self.model.backbone
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Predicted remaining length at every position: (batch, time) to (batch, time)."""
+        return self.model.remaining(input_ids)
+
+    def setup(self, stage: str) -> None:
+        """Takes from the data what was left open: gamma, the tokenizer's fingerprint, the names of the domains."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            vocab_size = len(data.tokenizer)
+            if vocab_size > self.backbone.vocab_size:
+                raise InputError(
+                    f"the tokenizer has {vocab_size} tokens, the backbone's embedding only {self.backbone.vocab_size}; "
+                    "use the tokenizer of the backbone's model, or a backbone with a larger `vocab_size`."
+                )
+            self.model.tokenizer_fingerprint = fingerprint(data.tokenizer)
+            self.model.prompt_format = data.prompt_format
+        if stage == "fit":
+            if data is not None:
+                self.model.calibrate(data.length_summary())
+            elif not self.model.is_calibrated:
+                raise InputError(
+                    "give `gamma` a number, or fit with a RolloutDataModule, which takes it from the data."
+                )
+
+    def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:
+        """The scaled sum of the micro-batch; see `StepMean`."""
+        raw, errors, weights = self._errors(batch)
+        mean = ((errors * weights).sum() / weights.sum()).detach()
+        self._check_finite(mean, batch)
+        with torch.no_grad():
+            mae = (self.model.head.remaining(raw, self.model.target) - batch.states.remaining).abs().mean()
+        logged = {"train/loss": mean, "train/length_mae": mae}
+        self.log_dict(logged, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(errors))
+        return self._step_mean.scaled_sum(errors, weights, self.trainer)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Makes the accumulated sums the mean over the whole step, before gradients are clipped."""
+        self._step_mean.divide_gradients(self.parameters(), self.trainer)
+
+    def on_validation_start(self) -> None:
+        """Makes the metrics, now that gamma and the domains are known."""
+        data = getattr(self.trainer, "datamodule", None)
+        domains = data.domains if data is not None else ["all"]
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        self.length_errors = LengthErrors(domains, dtype).to(self.device)
+        self.boundary_errors = PromptBoundaryErrors(self.model.gamma, domains).to(self.device)
+
+    on_test_start = on_validation_start
+
+    def validation_step(self, batch: RolloutBatch, batch_idx: int) -> None:
+        """Adds a batch to the metrics."""
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: RolloutBatch, batch_idx: int) -> None:
+        """Adds a batch to the metrics."""
+        self._evaluation_step(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs all metrics of the validation data."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs all metrics of the test data."""
+        self._log_metrics("test")
+
+    def predict_step(self, batch: RolloutBatch, batch_idx: int) -> Prediction:
+        """Predictions at every supervised state of the batch."""
+        raw = self._raw(batch)
+        columns = (
+            batch.row[batch.states.trajectory],
+            batch.position,
+            batch.states.next_ids,
+            batch.states.remaining,
+            self.model.head.remaining(raw, self.model.target),
+            -self.model.head.horizon(raw, self.model.target, self.model.gamma),
+        )
+        return Prediction(*(column.cpu() for column in columns))
+
+    def configure_optimizers(self) -> Any:
+        """The injected optimizer over the trainable parameters, with the schedule stepped at every update."""
+        backbone = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        head: dict[str, Any] = {"params": list(self.model.head.parameters())}
+        if self.head_lr is not None:
+            head["lr"] = self.head_lr
+        optimizer = self.optimizer([{"params": backbone}, head] if backbone else [head])  # type: ignore[arg-type]
+        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the model's description, so that a checkpoint can be exported without the configuration."""
+        checkpoint[CHECKPOINT_KEY] = asdict(self.model.config)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes target and gamma from the checkpoint, where the configuration leaves them open."""
+        config = LengthValueConfig.from_dict(checkpoint[CHECKPOINT_KEY], "the checkpoint")
+        self.model.restore_calibration(config)
+
+    def _raw(self, batch: RolloutBatch) -> Tensor:
+        """The head's raw outputs at the supervised states alone: (N, *)."""
+        if len(batch.index) == 0:
+            raise InputError(
+                "a batch has no supervised token: its completions lie outside the context; raise `data.max_length`."
+            )
+        hidden = self.model.backbone(batch.input_ids).flatten(0, 1)[batch.index]
+        raw: Tensor = self.model.head(hidden)
+        return raw
+
+    def _errors(self, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor]:
+        raw = self._raw(batch)
+        errors = self.model.head.state_losses(raw, batch.states, self.model.target, self.loss)
+        return raw, errors, self.weighting(batch.states.trajectory)
+
+    def _evaluation_step(self, batch: RolloutBatch, stage: str) -> None:
+        raw, errors, weights = self._errors(batch)
+        loss = (errors * weights).sum() / weights.sum()
+        self.log(
+            f"{stage}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=int(weights.sum()),
+            sync_dist=True,
+        )
+        states, rows = batch.states, batch.states.trajectory
+        predicted = self.model.head.remaining(raw, self.model.target)
+        value = -self.model.head.horizon(raw, self.model.target, self.model.gamma)
+        value_error = value - discounted_returns(states.remaining, self.model.gamma)
+        self.length_errors.update(
+            predicted, states.remaining, value_error, batch.position, batch.length[rows], batch.domain[rows]
+        )
+        first = batch.position == 0
+        row = rows[first]
+        self.boundary_errors.update(predicted[first], batch.length[row], batch.prompt[row], batch.domain[row])
+
+    def _log_metrics(self, stage: str) -> None:
+        results = {**self.length_errors.compute(), **self.boundary_errors.compute()}
+        shown = ("length_mae", "boundary_mre")
+        for name, result in results.items():
+            self.log(f"{stage}/{name}", result.float(), prog_bar=name in shown)
+
+    def _check_finite(self, loss: Tensor, batch: RolloutBatch) -> None:
+        if not torch.isfinite(loss):
+            rows = ", ".join(str(r) for r in batch.row[:8].tolist())
+            raise InputError(
+                f"the loss became {loss.item()} at step {self.global_step} (training rows {rows}, ...); lower the learning "
+                "rate, clip gradients or use another precision, and resume from the last checkpoint with `--ckpt_path last`."
+            )
