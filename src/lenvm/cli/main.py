@@ -77,6 +77,6 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "Every command has --help, --config and --print_config. Set LENVM_TRACEBACK=1 to see where an error comes from.",
+            "Every command has --help, --config and --print_config. LENVM_TRACEBACK=1 shows where an error comes from.",
         ]
     )

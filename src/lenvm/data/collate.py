@@ -20,7 +20,7 @@ class RolloutBatch(NamedTuple):
 
     Attributes:
         input_ids: (B, T), padded with 0: what stands to the right of a state cannot reach it.
-        index: where the supervised states are in the flattened (B * T) positions; (N,).
+        flat_index: where the supervised states are in the flattened (B * T) positions; (N,).
         states: their labels.
         position: t, the number of completion tokens before each state; (N,).
         length: L, the completion length of each row, EOS included; (B,).
@@ -30,7 +30,7 @@ class RolloutBatch(NamedTuple):
     """
 
     input_ids: Tensor
-    index: Tensor
+    flat_index: Tensor
     states: SupervisedStates
     position: Tensor
     length: Tensor
@@ -97,7 +97,7 @@ def collate(
     )
     return RolloutBatch(
         input_ids=torch.from_numpy(input_ids),
-        index=trajectory * width + column,
+        flat_index=trajectory * width + column,
         states=SupervisedStates(remaining, trajectory, next_ids, censored),
         position=position,
         length=torch.tensor([len(c) for c in completions]),

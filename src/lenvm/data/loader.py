@@ -35,7 +35,7 @@ class BatchSampler(DistributedSampler[list[int]]):
         self.start = 0
         self._cached: tuple[int, list[np.ndarray]] | None = None
 
-    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[list[int]]:
         batches, start = self._own_batches(), self.start
         self.start = 0
         yield from (batch.tolist() for batch in batches[start:])
@@ -67,7 +67,7 @@ class ResumableLoader(DataLoader[RolloutBatch]):
     """
 
     def __init__(self, dataset: Dataset[RolloutBatch], sampler: BatchSampler, **options: Any) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=None, **options)  # type: ignore[arg-type]
+        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
         self._handed_out = 0
         self._resumed_at = 0
 

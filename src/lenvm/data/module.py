@@ -242,7 +242,8 @@ class RolloutDataModule(L.LightningDataModule):
                 what = "dropped" if self.censored == "drop" else "taken as finished"
                 share = report.censored / report.rows
                 rank_zero_info(
-                    f"data.{name}: {report.censored} of {report.rows} completions ({share:.1%}) were cut by the limit and are {what}."
+                    f"data.{name}: {report.censored} of {report.rows} completions ({share:.1%}) were cut by the limit "
+                    f"and are {what}."
                 )
         sizes = ", ".join(
             f"{n} {len(d):,} completions of {len(d.prompt_ids):,} prompts" for n, d in self.datasets.items()

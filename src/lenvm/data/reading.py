@@ -1,4 +1,4 @@
-"""Rows from files: JSON Lines (plain or gzip), Parquet, folders of them, or a dataset by name; each row with its place."""
+"""Rows with their place, from JSON Lines (plain or gzip), Parquet, folders of them, or a dataset by name."""
 
 from __future__ import annotations
 

@@ -68,22 +68,16 @@ def parse_rollout(row: Mapping[str, Any]) -> Rollout:
     if unknown := sorted(set(row) - set(FIELDS)):
         raise BadRowError(f"unknown field {unknown[0]!r}; a rollout row may have {', '.join(FIELDS)}")
     given = {name: value for name, value in row.items() if value is not None}
-    prompt, completion = given.get("prompt"), given.get("completion")
-    prompt_ids, completion_ids = given.get("prompt_ids"), given.get("completion_ids")
+    prompt, prompt_ids = given.get("prompt"), given.get("prompt_ids")
     if prompt is not None:
         _check_prompt(prompt)
-    if (prompt_ids is None) != (completion_ids is None):
+    if (prompt_ids is None) != (given.get("completion_ids") is None):
         raise BadRowError("token ids and text are mixed: give both `prompt_ids` and `completion_ids`, or neither")
     if prompt_ids is None:
-        if prompt is None:
-            raise BadRowError("no `prompt` (a text or a list of messages) and no `prompt_ids`")
-        if not isinstance(completion, str):
-            raise BadRowError(f"no `completion`: expected a text, got {_shown(completion)}")
-        if not completion and given.get("finish_reason") == "length":
-            raise BadRowError("empty `completion` that was cut by a limit: it says nothing about length")
+        _check_text(given)
     else:
         _check_ids("prompt_ids", prompt_ids)
-        _check_ids("completion_ids", completion_ids)
+        _check_ids("completion_ids", given["completion_ids"])
     if (reason := given.get("finish_reason", "stop")) not in ("stop", "length"):
         raise BadRowError(f"`finish_reason` must be `stop` or `length`, got {_shown(reason)}")
     for name in ("prompt_id", "domain", "reference"):
@@ -118,6 +112,16 @@ def _check_prompt(prompt: object) -> None:
     for message in prompt:
         if not (isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message):
             raise BadRowError(f"a message of `prompt` needs `role` and `content`, got {_shown(message)}")
+
+
+def _check_text(given: dict[str, Any]) -> None:
+    if "prompt" not in given:
+        raise BadRowError("no `prompt` (a text or a list of messages) and no `prompt_ids`")
+    completion = given.get("completion")
+    if not isinstance(completion, str):
+        raise BadRowError(f"no `completion`: expected a text, got {_shown(completion)}")
+    if not completion and given.get("finish_reason") == "length":
+        raise BadRowError("empty `completion` that was cut by a limit: it says nothing about length")
 
 
 def _check_ids(name: str, ids: object) -> None:

@@ -99,7 +99,7 @@ def open_store(
 def _cache_name(sources: list[str], files: list[Path] | None, encoder: RolloutEncoder, options: list[object]) -> str:
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files] if files else sources
     tokenizer = encoder.tokenizer
-    content = [_FORMAT_VERSION, stamps, options, encoder.prompt_format, encoder.max_length]
+    content: list[object] = [_FORMAT_VERSION, stamps, options, encoder.prompt_format, encoder.max_length]
     content += [fingerprint(tokenizer), str(tokenizer.chat_template), getattr(tokenizer, "add_bos_token", None)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
@@ -117,7 +117,7 @@ def _write(rows: Iterator[RawRow], encoder: RolloutEncoder, on_bad_row: OnBadRow
                     writer.write_batch(batch)
                     progress.update(task, completed=report.rows)
         path.with_suffix(".json").write_text(json.dumps(asdict(report)), encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise InputError(
             f"could not write the encoded rollouts to {path.parent}: {error}; free space or set `cache_dir`."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -43,7 +42,7 @@ def write_rollouts(rollouts: Iterable[Rollout], path: str | Path) -> Path:
         with pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
             while group := [_flat(rollout) for rollout in islice(rows, _ROWS_PER_GROUP)]:
                 writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path

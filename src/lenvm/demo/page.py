@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,7 @@ def _read(rollout: Rollout, model: LengthValueModel, tokenizer: PreTrainedTokeni
     predicted = model.remaining(input_ids)[0, states].tolist()
     horizon = [*model.horizon(input_ids)[0, states].tolist(), 0.0]
     # paper Eq. 16 with the positive horizon: above zero, the token has made the answer longer
-    shifts = [
-        model.gamma * after + (1 - model.gamma) - before for before, after in zip(horizon, horizon[1:], strict=False)
-    ]
+    shifts = [model.gamma * after + (1 - model.gamma) - before for before, after in pairwise(horizon)]
     prompt = rollout.prompt[-1]["content"] if isinstance(rollout.prompt, list) else str(rollout.prompt)
     return {
         "domain": rollout.domain,

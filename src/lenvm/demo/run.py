@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _fit(output: Path, files: dict[str, Path], epochs: int, seed: int) -> LenvmC
         return LenvmCLI()
 
 
-def _summary(held_out: HeldOut, errors: dict[str, float], gamma: float, speed: float) -> dict[str, Any]:
+def _summary(held_out: HeldOut, errors: Mapping[str, float], gamma: float, speed: float) -> dict[str, Any]:
     at = ("0", "25", "50", "75")
     return {
         "generator": {**held_out.generator, "tokens_per_second": round(speed)},

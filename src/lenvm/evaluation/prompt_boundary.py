@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from jsonargparse import ArgumentParser, ArgumentTypeError
+from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
@@ -182,7 +182,7 @@ def _data_of_run(run: Path, model: LengthValueModel) -> RolloutDataModule:
     parser.add_class_arguments(RolloutDataModule, "data")
     try:
         data: RolloutDataModule = parser.instantiate_classes(parser.parse_object({"data": settings})).data
-    except ArgumentTypeError as error:
+    except ArgumentError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     data.setup("evaluate")
     return data

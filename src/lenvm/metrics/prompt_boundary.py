@@ -111,7 +111,7 @@ def boundary_errors(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     error = (predicted - true).abs()
     tau = torch.tensor(math.nan)
     if len(true) > 1:
-        tau = kendall_rank_corrcoef(predicted, true, variant="b")
+        tau = torch.as_tensor(kendall_rank_corrcoef(predicted, true, variant="b"))
     return {
         "boundary_mre": (error / true).mean(),
         "boundary_mae": error.mean(),

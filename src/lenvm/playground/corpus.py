@@ -1,4 +1,4 @@
-"""Endless procedural text: problems of every domain with a written solution, split into training and held-out prompts."""
+"""Endless procedural text: problems of every domain with a written solution; training and held-out prompts."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def draw_distinct_problems(
         ValueError: if the domains do not hold `count` different prompts.
     """
     found: dict[str, Problem] = {}
-    draws = 0
-    for problem in draw_problems(seed=seed, held_out=held_out, domains=domains):
+    for draws, problem in enumerate(draw_problems(seed=seed, held_out=held_out, domains=domains)):
         if len(found) == count:
             break
         if draws > 100 * count + 10_000:
@@ -55,7 +54,6 @@ def draw_distinct_problems(
                 f"(domains {', '.join(domains)}, held_out={held_out}); ask for fewer."
             )
         found.setdefault(problem.prompt, problem)
-        draws += 1
     return list(found.values())
 
 

@@ -93,7 +93,7 @@ class _PolicyModule(L.LightningModule):
 def train_policy(
     output: Path,
     *,
-    num_steps: int = 7000,
+    num_steps: int = 8500,
     tokens_per_batch: int = 4096,
     learning_rate: float = 3e-3,
     hidden_size: int = 128,
@@ -129,7 +129,7 @@ def train_policy(
         num_hidden_layers=num_layers,
         num_attention_heads=hidden_size // 32,
         num_key_value_heads=max(hidden_size // 64, 1),
-        max_position_embeddings=1024,
+        max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

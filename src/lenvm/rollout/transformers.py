@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     DynamicCache,
+    LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
     PreTrainedModel,
@@ -67,7 +68,9 @@ def load_generator(name: str, revision: str | None = None) -> PreTrainedModel:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"could not load the generator {name!r}: {reason} Check the name or folder.") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval()  # type: ignore[arg-type]
+    model.to(device)  # type: ignore[arg-type]
+    model.eval()
+    return model
 
 
 class TransformersSampler:
@@ -91,10 +94,16 @@ class TransformersSampler:
     ) -> None:
         self.model, self.tokenizer, self.settings, self.batch_size = model, tokenizer, settings, batch_size
         self._eos = torch.tensor(_eos_ids(model, tokenizer), device=model.device)
-        warpers = [TemperatureLogitsWarper(settings.temperature)] if settings.temperature != 1.0 else []
-        warpers += [TopKLogitsWarper(settings.top_k)] if settings.top_k else []
-        warpers += [TopPLogitsWarper(settings.top_p)] if settings.top_p < 1.0 else []
-        warpers += [MinPLogitsWarper(settings.min_p)] if settings.min_p else []
+        # transformers' own order: temperature, top-k, top-p, min-p
+        warpers: list[LogitsProcessor] = []
+        if settings.temperature != 1.0:
+            warpers.append(TemperatureLogitsWarper(settings.temperature))
+        if settings.top_k:
+            warpers.append(TopKLogitsWarper(settings.top_k))
+        if settings.top_p < 1.0:
+            warpers.append(TopPLogitsWarper(settings.top_p))
+        if settings.min_p:
+            warpers.append(MinPLogitsWarper(settings.min_p))
         self._warpers = LogitsProcessorList(warpers)
 
     def sample(self, requests: Sequence[SamplingRequest], num_samples: int) -> Iterator[Rollout]:
@@ -181,7 +190,8 @@ class TransformersSampler:
 
     def _draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """One token per row by inverting the cumulative distribution at the row's own random number."""
-        scores = self._warpers(torch.empty(0), logits.float()) if self._warpers else logits.float()
+        no_history: Any = None  # none of the filters looks at the tokens before
+        scores = self._warpers(no_history, logits.float())
         cumulative = torch.softmax(scores, -1).double().cumsum(-1)
         return (
             torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)

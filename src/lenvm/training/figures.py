@@ -51,13 +51,13 @@ class LengthFigures(Callback):
         with torch.no_grad():
             # the module's model may be sharded or on a device; the batch follows its input
             predicted = (
-                module.model.remaining(batch.input_ids.to(module.device)).flatten(0, 1).float().cpu()[batch.index]
+                module.model.remaining(batch.input_ids.to(module.device)).flatten(0, 1).float().cpu()[batch.flat_index]
             )
         curves = []
         for row in range(len(chosen)):
             here = batch.states.trajectory == row
-            start = int(batch.index[here][0]) % batch.input_ids.shape[1]
-            title = data.tokenizer.decode(batch.input_ids[row, : start + 1], skip_special_tokens=True)
+            start = int(batch.flat_index[here][0]) % batch.input_ids.shape[1]
+            title = str(data.tokenizer.decode(batch.input_ids[row, : start + 1], skip_special_tokens=True))
             curves.append(
                 ValueCurve(title, predicted[here].double().numpy(), batch.states.remaining[here].double().numpy())
             )

@@ -62,9 +62,9 @@ class LengthValueModule(L.LightningModule):
         weighting: how much each state counts.
         optimizer: built with the trainable parameters.
         schedule: learning rate over the run.
-        head_lr: learning rate of the head, where it differs from the optimizer's (a new head on a pretrained backbone).
-        gamma: discount factor of reported values and horizons; left out, the target's, or the one that fits the training
-            completions (their 99th percentile has the horizon 0.99).
+        head_lr: learning rate of the head, where it differs from the optimizer's: a new head on a trained backbone.
+        gamma: discount factor of reported values and horizons; left out, the target's, or the one that fits the
+            training completions (their 99th percentile has the horizon 0.99).
         generator: name of the model whose completions are learned; recorded in the trained model.
     """
 
@@ -176,7 +176,7 @@ class LengthValueModule(L.LightningModule):
         head: dict[str, Any] = {"params": list(self.model.head.parameters())}
         if self.head_lr is not None:
             head["lr"] = self.head_lr
-        optimizer = self.optimizer([{"params": backbone}, head] if backbone else [head])  # type: ignore[arg-type]
+        optimizer = self.optimizer([{"params": backbone}, head] if backbone else [head])
         scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -191,11 +191,11 @@ class LengthValueModule(L.LightningModule):
 
     def _raw(self, batch: RolloutBatch) -> Tensor:
         """The head's raw outputs at the supervised states alone: (N, *)."""
-        if len(batch.index) == 0:
+        if len(batch.flat_index) == 0:
             raise InputError(
                 "a batch has no supervised token: its completions lie outside the context; raise `data.max_length`."
             )
-        hidden = self.model.backbone(batch.input_ids).flatten(0, 1)[batch.index]
+        hidden = self.model.backbone(batch.input_ids).flatten(0, 1)[batch.flat_index]
         raw: Tensor = self.model.head(hidden)
         return raw
 
@@ -237,6 +237,6 @@ class LengthValueModule(L.LightningModule):
         if not torch.isfinite(loss):
             rows = ", ".join(str(r) for r in batch.row[:8].tolist())
             raise InputError(
-                f"the loss became {loss.item()} at step {self.global_step} (training rows {rows}, ...); lower the learning "
-                "rate, clip gradients or use another precision, and resume from the last checkpoint with `--ckpt_path last`."
+                f"the loss became {loss.item()} at step {self.global_step} (training rows {rows}, ...); lower the "
+                "learning rate, clip gradients or use another precision, and resume with `--ckpt_path last`."
             )

@@ -34,7 +34,9 @@ class WarmupCosine(AbstractSchedule):
         _check_fraction(self.warmup_fraction)
 
     def __call__(self, optimizer: Optimizer, num_steps: int) -> LRScheduler:
-        return get_cosine_schedule_with_warmup(optimizer, round(self.warmup_fraction * num_steps), num_steps)
+        warmup_steps = round(self.warmup_fraction * num_steps)
+        scheduler: LRScheduler = get_cosine_schedule_with_warmup(optimizer, warmup_steps, num_steps)
+        return scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class WarmupConstant(AbstractSchedule):
         _check_fraction(self.warmup_fraction)
 
     def __call__(self, optimizer: Optimizer, num_steps: int) -> LRScheduler:
-        return get_constant_schedule_with_warmup(optimizer, round(self.warmup_fraction * num_steps))
+        warmup_steps = round(self.warmup_fraction * num_steps)
+        scheduler: LRScheduler = get_constant_schedule_with_warmup(optimizer, warmup_steps)
+        return scheduler
 
 
 def _check_fraction(fraction: float) -> None:

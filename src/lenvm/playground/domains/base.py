@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 Manner = Literal["terse", "normal", "verbose"]
 MANNERS: tuple[Manner, ...] = ("terse", "normal", "verbose")
@@ -53,7 +53,7 @@ class Problem:
 class AbstractDomain(ABC):
     """A family of procedural problems with one grader."""
 
-    name: str
+    name: ClassVar[str]
 
     @abstractmethod
     def problem(self, rng: Random) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import ClassVar
 
@@ -44,7 +45,7 @@ class CodeDomain(AbstractDomain):
                     f"The program starts with {name}={start}.",
                     *(
                         f"In round {i}, {name} becomes {before}{operator}{change}={after}."
-                        for i, (before, after) in enumerate(zip(values, values[1:], strict=False))
+                        for i, (before, after) in enumerate(pairwise(values))
                     ),
                     "The loop is over.",
                 ],

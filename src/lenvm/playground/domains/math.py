@@ -10,13 +10,13 @@ from lenvm.playground.domains.base import AbstractDomain, Problem, draw_hint
 
 _QUESTIONS = ("What is {}?", "Compute {}.", "Find the value of {}.")
 _ORDINALS = ("First", "Next", "Then")
-_LARGEST_TOTAL = 99
-_LARGEST_TERM = 20
+_LARGEST_TOTAL = 60
+_LARGEST_TERM = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class MathDomain(AbstractDomain):
-    """Additions and subtractions whose running total stays between 0 and 99.
+    """Additions and subtractions whose running total stays between 0 and 60.
 
     Args:
         min_terms: fewest numbers in a sum.
