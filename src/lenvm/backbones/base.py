@@ -31,6 +31,7 @@ class AbstractBackbone(nn.Module, ABC):
         self.transformer = transformer
         self.freeze = freeze
         _freeze(transformer, freeze)
+        self.train()  # transformers hands pretrained models over in evaluation mode
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Last hidden states: (batch, time) to (batch, time, hidden_size).

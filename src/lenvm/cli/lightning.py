@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from lenvm.training.figures import LengthFigures
 from lenvm.training.predictions import ParquetPredictions
 
 _CHECKPOINT_EVERY = 200
+_LATEST = "last"  # the name that Lightning's `--ckpt_path last` looks for
 
 
 class _SaveRunConfig(SaveConfigCallback):
@@ -29,7 +32,8 @@ class _SaveRunConfig(SaveConfigCallback):
         if not trainer.is_global_zero:
             return
         root = Path(trainer.default_root_dir)
-        path = root / ("config.yaml" if stage == "fit" else f"config-{stage}.yaml")
+        name = str(getattr(stage, "value", stage))  # an enumeration when called from Python
+        path = root / ("config.yaml" if name == "fit" else f"config-{name}.yaml")
         if stage == "fit" and path.exists() and trainer.ckpt_path is None and self.config.get("ckpt_path") is None:
             raise InputError(
                 f"{root} already holds a run; resume it with `--ckpt_path last`, or choose another folder with "
@@ -80,6 +84,9 @@ class LenvmCLI(LightningCLI):
     def after_fit(self) -> None:
         """Exports the trained model and says where everything is."""
         root = Path(self.trainer.default_root_dir)
+        latest = root / "checkpoints" / f"{_LATEST}.ckpt"
+        if any(isinstance(c, ModelCheckpoint) and c.filename == _LATEST for c in self.trainer.checkpoint_callbacks):
+            self.trainer.save_checkpoint(latest)
         if self.trainer.is_global_zero:
             self.model.model.save_pretrained(root / "model", self.datamodule.tokenizer)
             print(f"Done. Everything is under {root}: model/, checkpoints/, tensorboard/, config.yaml.")
@@ -100,7 +107,7 @@ def checkpoints(folder: Path) -> list[Callback]:
             save_weights_only=False,
         ),
         ModelCheckpoint(
-            dirpath=folder, filename="last", every_n_train_steps=_CHECKPOINT_EVERY, enable_version_counter=False
+            dirpath=folder, filename=_LATEST, every_n_train_steps=_CHECKPOINT_EVERY, enable_version_counter=False
         ),
     ]
 
@@ -115,6 +122,10 @@ def run(command: str, args: list[str]) -> None:
 def command_line(command: str, args: list[str]) -> Iterator[None]:
     """Sets sys.argv, which LightningCLI and the launcher of further DDP processes both read."""
     given = sys.argv
+    # notes of Lightning 2.6 about itself, which a user can do nothing about
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in (r".*isinstance\(treespec, LeafSpec\)", r".*does not have many workers", r".*module\(s\) in eval mode"):
+        warnings.filterwarnings("ignore", message)
     sys.argv = [given[0], command, *args]
     try:
         yield

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from lenvm import __version__
 from lenvm.errors import InputError
+from lenvm.version import __version__
 
 
 class Command(NamedTuple):

@@ -11,7 +11,10 @@ from jsonargparse import auto_cli
 _TASKS: dict[str, str | dict[str, str]] = {
     "demo": "lenvm.demo.run:demo",
     "export": "lenvm.training.export:export",
-    "evaluate": {"prompt_boundary": "lenvm.evaluation.prompt_boundary:prompt_boundary"},
+    "evaluate": {
+        "by_position": "lenvm.evaluation.by_position:by_position",
+        "prompt_boundary": "lenvm.evaluation.prompt_boundary:prompt_boundary",
+    },
     "rollout": "lenvm.rollout.run:rollout",
     "playground": {"train": "lenvm.playground.train:train_policy"},
 }

@@ -66,8 +66,9 @@ class ResumableLoader(DataLoader[RolloutBatch]):
     Lightning stores `state_dict` in its checkpoints; a killed run resumes with the batch after the last one trained on.
     """
 
-    def __init__(self, dataset: Dataset[RolloutBatch], sampler: BatchSampler, **options: Any) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
+    def __init__(self, dataset: Dataset[RolloutBatch], **options: Any) -> None:
+        # Lightning makes another loader of this class for prediction, with all of DataLoader's options
+        super().__init__(dataset, **{**options, "batch_size": None})
         self._handed_out = 0
         self._resumed_at = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import datasets
 import lightning as L
@@ -100,6 +100,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.datasets: dict[str, RolloutDataset] = {}
         self.reports: dict[str, StoreReport] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._train_loader: ResumableLoader | None = None
+        self._resume_from: dict[str, int] | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -168,7 +170,23 @@ class RolloutDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training rows, arranged by `batching`, anew in every epoch."""
-        return self._loader("train", self.batching)
+        self._train_loader = self._loader("train", self.batching)
+        if self._resume_from is not None:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the epoch has come, for Lightning's checkpoints."""
+        return {} if self._train_loader is None else {"train_loader": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Makes the next training loader go on where the checkpoint was written.
+
+        Lightning restores loaders itself, but not if it has made them to count the steps for the learning-rate
+        schedule, which happens before it reads that part of the checkpoint (2.6).
+        """
+        self._resume_from = state.get("train_loader")
 
     def val_dataloader(self) -> ResumableLoader | list[ResumableLoader]:
         """Batches of the validation rows; none without validation data."""
@@ -194,7 +212,7 @@ class RolloutDataModule(L.LightningDataModule):
         sampler = BatchSampler(dataset.facts, batching, self.batch_size, self.seed)
         return ResumableLoader(
             dataset,
-            sampler,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self._on_gpu,

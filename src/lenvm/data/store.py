@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -116,7 +116,7 @@ def _write(rows: Iterator[RawRow], encoder: RolloutEncoder, on_bad_row: OnBadRow
                 for batch in _encoded_batches(rows, encoder, on_bad_row, report):
                     writer.write_batch(batch)
                     progress.update(task, completed=report.rows)
-        path.with_suffix(".json").write_text(json.dumps(asdict(report)), encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps(vars(report)), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         raise InputError(

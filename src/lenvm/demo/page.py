@@ -10,12 +10,12 @@ import torch
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from lenvm import __version__
 from lenvm.data.rollout import Rollout
 from lenvm.demo.held_out import HeldOut
 from lenvm.models import LengthValueModel
 from lenvm.report.page import png_data_uri, render
 from lenvm.report.plots import ValueCurve, error_bars, error_by_position, predicted_against_true, value_curves
+from lenvm.version import __version__
 
 _COMPLETIONS_PER_DOMAIN = 2
 

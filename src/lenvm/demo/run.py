@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers.utils import logging as transformers_logging
 
 from lenvm.cli.lightning import LenvmCLI, command_line
 from lenvm.data.encoding import RolloutEncoder
@@ -53,6 +54,7 @@ def demo(
     if min(train_prompts, train_samples, test_prompts, test_samples, epochs) < 1:
         raise InputError("numbers of prompts, samples and epochs must be at least 1.")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
     console, seconds = Console(), dict[str, float]()
     console.rule("lenvm demo")
     with _timed("sample", seconds):

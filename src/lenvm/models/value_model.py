@@ -22,6 +22,7 @@ from lenvm.heads import AbstractHead
 from lenvm.models.config import LengthValueConfig
 from lenvm.returns import check_gamma
 from lenvm.targets import AbstractLengthTarget, LengthSummary
+from lenvm.version import __version__
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
@@ -142,8 +143,6 @@ class LengthValueModel(nn.Module):
     @property
     def config(self) -> LengthValueConfig:
         """What config.json holds."""
-        from lenvm import __version__
-
         backbone = self.backbone.config.to_dict()
         backbone.pop("_name_or_path", None)
         target: Any = self.target

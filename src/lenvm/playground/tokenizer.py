@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import Qwen2Tokenizer
 
 PAD_TOKEN, USER_TOKEN, ASSISTANT_TOKEN, EOS_TOKEN = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 
@@ -18,13 +19,16 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, model_max_length: int = 1024) -> PreTrainedTokenizerFast:
-    """Learns the merges from `texts`; the vocabulary has at most `vocab_size` tokens."""
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, model_max_length: int = 1024) -> Qwen2Tokenizer:
+    """Learns the merges from `texts`; the vocabulary has at most `vocab_size` tokens.
+
+    It is a `Qwen2Tokenizer`, with that class's splitting into words and digits, since `AutoTokenizer` gives that class
+    for a folder with a Qwen2 model, whatever the folder's tokenizer_config.json says.
+    """
+    special = {"unk_token": PAD_TOKEN, "pad_token": PAD_TOKEN, "eos_token": EOS_TOKEN}
+    template = Qwen2Tokenizer(**special).backend_tokenizer
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.normalizer, tokenizer.pre_tokenizer = template.normalizer, template.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[PAD_TOKEN, USER_TOKEN, ASSISTANT_TOKEN, EOS_TOKEN],
@@ -32,12 +36,12 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, model_max_length: 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD_TOKEN,
-        eos_token=EOS_TOKEN,
+    learned = json.loads(tokenizer.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],
         additional_special_tokens=[USER_TOKEN, ASSISTANT_TOKEN],
         chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
         model_max_length=model_max_length,
+        **special,
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2Tokenizer
 
 from lenvm.playground.corpus import draw_texts
 from lenvm.playground.tokenizer import train_tokenizer
@@ -27,7 +27,7 @@ _TOKENIZER_TEXTS = 20_000
 class _TextBatches(IterableDataset[tuple[Tensor, Tensor]]):
     """Batches of (input_ids, labels), each of texts of similar length and about `tokens_per_batch` tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, tokens_per_batch: int, seed: int) -> None:
+    def __init__(self, tokenizer: Qwen2Tokenizer, *, tokens_per_batch: int, seed: int) -> None:
         self.tokenizer, self.tokens_per_batch, self.seed = tokenizer, tokens_per_batch, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,7 +93,7 @@ class _PolicyModule(L.LightningModule):
 def train_policy(
     output: Path,
     *,
-    num_steps: int = 8500,
+    num_steps: int = 6500,
     tokens_per_batch: int = 4096,
     learning_rate: float = 3e-3,
     hidden_size: int = 128,

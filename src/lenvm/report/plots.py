@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 _BLUE, _ORANGE, _GRAY = "#2f6fb2", "#d9822b", "#8a8f98"
@@ -57,6 +58,10 @@ def predicted_against_true(predicted: ArrayLike, true: ArrayLike, groups: Sequen
         ylabel="predicted length (tokens)",
         title=title,
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False)
     return figure
 
@@ -100,7 +105,8 @@ def error_bars(errors: dict[str, dict[str, float]], *, ylabel: str) -> Figure:
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
     axes.set_xticks(np.arange(len(errors)), list(errors))
     axes.set(ylabel=ylabel)
-    axes.legend(frameon=False, fontsize=8)
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, fontsize=8, ncols=len(predictors), loc="upper center", bbox_to_anchor=(0.5, 1.14))
     return figure
 
 

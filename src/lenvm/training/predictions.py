@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import Callback
 
 from lenvm.data import RolloutDataModule
 from lenvm.training.module import Prediction
@@ -28,7 +28,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class ParquetPredictions(BasePredictionWriter):
+class ParquetPredictions(Callback):
     """Writes one row per supervised state while `predict` runs: `predictions.parquet`, one file per process.
 
     Columns: row (completion in the split), prompt_id, domain, position (t), next_id (token that followed), remaining
@@ -39,40 +39,39 @@ class ParquetPredictions(BasePredictionWriter):
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        super().__init__(write_interval="batch")
         self.folder = folder
         self.path: Path | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Opens the file."""
+        """Opens the file, and keeps Lightning from holding all predictions in memory."""
+        trainer.predict_loop.return_predictions = False
         folder = Path(self.folder or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         self.path = folder / f"predictions{suffix}.parquet"
         self._writer = pq.ParquetWriter(self.path.with_suffix(".parquet.partial"), _SCHEMA, compression="zstd")
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        prediction: Any,
-        batch_indices: Any,
+        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Appends the states of a batch."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if self._writer is None or not isinstance(prediction, Prediction) or not isinstance(data, RolloutDataModule):
+        if self._writer is None or not isinstance(outputs, Prediction) or not isinstance(data, RolloutDataModule):
             return
         dataset = data.datasets[data.predict_split]
-        row = prediction.row.numpy()
+        row = outputs.row.numpy()
         columns = [
             row,
             _coded(dataset.prompt[row], dataset.prompt_ids),
             _coded(dataset.domain[row], dataset.domains),
-            *(column.float().numpy() if column.is_floating_point() else column.numpy() for column in prediction[1:]),
+            *(column.float().numpy() if column.is_floating_point() else column.numpy() for column in outputs[1:]),
         ]
         arrays = [
             pa.array(c).cast(f.type) if isinstance(c, np.ndarray) else c for c, f in zip(columns, _SCHEMA, strict=True)

@@ -1,4 +1,4 @@
-"""Rows of similar length together."""
+"""Rows of similar length together, without changing what an optimizer step sees."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from lenvm.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Bucketed(AbstractBatching):
-    """Shuffles, sorts windows of many batches by length, and shuffles the batches: little padding, mixed epochs.
+    """Shuffles, cuts the order into windows of a few batches, and sorts by length inside each window: less padding.
+
+    The batches of a window stay side by side. Where a window is what one optimizer step accumulates, each step sees the
+    very completions that it would see with `Shuffled`. Longer windows pad less, but then a step sees completions of one
+    length, and since length is the label, its gradient is biased.
 
     Args:
-        window: batches per sorted window; larger means less padding and less mixing.
+        window: batches per window; best equal to (or a divisor of) `accumulate_grad_batches` times processes.
     """
 
-    window: int = 50
+    window: int = 4
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -27,5 +31,6 @@ class Bucketed(AbstractBatching):
     def batches(self, rows: RowFacts, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
         made: list[np.ndarray] = []
         for part in chunks(rng.permutation(len(rows.length)), batch_size * self.window):
-            made += chunks(part[np.argsort(rows.length[part], kind="stable")], batch_size)
-        return [made[i] for i in rng.permutation(len(made))]
+            inside = chunks(part[np.argsort(rows.length[part], kind="stable")], batch_size)
+            made += [inside[i] for i in rng.permutation(len(inside))]
+        return made

@@ -1,0 +1,68 @@
+"""How the error of the remaining length falls while a completion is written, beside the best constant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from lenvm.errors import InputError
+from lenvm.evaluation.predictors import Floats
+from lenvm.metrics import POSITIONS
+from lenvm.report.plots import error_by_position
+
+_MODEL, _CONSTANT = "length value model", "best constant"
+
+
+def position_errors(position: Floats, remaining: Floats, predicted: Floats) -> dict[str, dict[str, float]]:
+    """Mean absolute error of the remaining length at relative positions, in tokens.
+
+    The relative position q of a completion of L tokens is the state t = floor(q * L). At each of them the best constant
+    is the median of the true remaining lengths there, which no other constant can beat.
+
+    Args:
+        position: t of each state; (N,).
+        remaining: true remaining length; (N,).
+        predicted: predicted remaining length; (N,).
+
+    Returns:
+        For the model and the best constant, the error at `0`, `25`, `50` and `75` percent.
+    """
+    length = position + remaining
+    errors: dict[str, dict[str, float]] = {_MODEL: {}, _CONSTANT: {}}
+    for q in POSITIONS:
+        here = position == np.floor(q * length)
+        if not here.any():
+            raise InputError(f"no state at {q:.0%} of a completion; are the predictions of whole completions?")
+        true, name = remaining[here], f"{q * 100:.0f}"
+        errors[_MODEL][name] = float(np.abs(predicted[here] - true).mean())
+        errors[_CONSTANT][name] = float(np.abs(np.median(true) - true).mean())
+    return errors
+
+
+def by_position(predictions: Path, *, output: Path | None = None) -> None:
+    """Error of the predicted remaining length at 0, 25, 50 and 75 % of the completions.
+
+    Args:
+        predictions: the `predictions.parquet` that `lenvm predict` wrote.
+        output: folder for summary.json and the figure; default: `by_position` beside the predictions.
+    """
+    if not predictions.is_file():
+        raise InputError(f"expected the predictions.parquet of `lenvm predict`, found none at {predictions}.")
+    output = output or predictions.parent / "by_position"
+    columns = pq.read_table(predictions, columns=["position", "remaining", "predicted_remaining"])
+    errors = position_errors(*(column.to_numpy().astype(float) for column in columns.itercolumns()))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "summary.json").write_text(json.dumps({"length_mae": errors}, indent=2) + "\n", encoding="utf-8")
+    positions = list(errors[_MODEL])
+    figure = error_by_position({name: list(e.values()) for name, e in errors.items()}, positions)
+    figure.savefig(output / "error_by_position.png", dpi=150)
+    table = Table("predictor", *(f"{q} %" for q in positions), title="MAE of the remaining length, in tokens")
+    for name, by_q in errors.items():
+        table.add_row(name, *(f"{e:.1f}" for e in by_q.values()))
+    Console().print(table)
+    print(f"Done. Everything is under {output}: summary.json, error_by_position.png.")

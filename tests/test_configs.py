@@ -1,0 +1,62 @@
+"""Every committed YAML is parsed into objects by the command that it is for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from lenvm.backbones import AbstractBackbone
+from lenvm.cli import lightning
+from lenvm.heads import AbstractHead
+from lenvm.rollout.run import rollout
+from lenvm.targets import AbstractLengthTarget
+
+ROOT = Path(__file__).parent.parent
+TRAIN = sorted((ROOT / "experiments" / "train").glob("*.yaml"))
+ROLLOUT = sorted((ROOT / "experiments" / "rollout").glob("*.yaml"))
+BASES = {"backbone": AbstractBackbone, "head": Callable[[int], AbstractHead], "target": AbstractLengthTarget}
+BLOCKS = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", [*TRAIN, ROOT / "tests" / "conf" / "fit.yaml"], ids=lambda p: p.stem)
+def test_a_training_recipe_parses(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lenvm", "fit", "--config", str(path), "--print_config"])
+    with pytest.raises(SystemExit) as stop:
+        lightning.LenvmCLI()
+    assert stop.value.code == 0
+    resolved, written = yaml.safe_load(capsys.readouterr().out), yaml.safe_load(path.read_text())
+    for section in ("trainer", "data"):
+        for key, value in written[section].items():
+            assert resolved[section][key] == value
+    assert resolved["model"]["backbone"]["class_path"].startswith("lenvm.backbones.")
+
+
+@pytest.mark.parametrize("path", ROLLOUT, ids=lambda p: p.stem)
+def test_a_rollout_recipe_parses(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(rollout)
+    parsed = parser.parse_path(path)
+    assert parsed.sampling.max_tokens > 0
+    assert len(parsed.prompts) == len(set(parsed.prompts))
+
+
+@pytest.mark.parametrize("path", BLOCKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_building_block_names_a_class_of_its_folder(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("block", type=BASES[path.parent.name])
+    parsed = parser.parse_object({"block": yaml.safe_load(path.read_text())})
+    assert parsed.block.class_path.startswith("lenvm.")
+
+
+def test_nothing_committed_is_left_out() -> None:
+    checked = {*TRAIN, *ROLLOUT, *BLOCKS}
+    committed = {p for folder in ("configs", "experiments", "ablations") for p in (ROOT / folder).rglob("*.yaml")}
+    assert committed == checked
+    assert len(TRAIN) >= 3
