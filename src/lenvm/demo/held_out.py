@@ -47,7 +47,7 @@ def judge(model: LengthValueModel, rollouts: list[Rollout]) -> HeldOut:
     predicted = model.predict_length([first[p].prompt_ids or [] for p in prompt_ids]).double().numpy()
     domains = [first[p].domain or "all" for p in prompt_ids]
     return HeldOut(
-        prompt_ids, domains, predicted, true, _policy(rollouts), _prediction(predicted, true, np.asarray(domains))
+        prompt_ids, domains, predicted, true, policy_figures(rollouts), _prediction(predicted, true, np.asarray(domains))
     )
 
 
@@ -63,7 +63,9 @@ def _prediction(predicted: Floats, true: Floats, domains: np.ndarray) -> dict[st
     return {**figures(everywhere), "per_domain": {d: figures(domains == d) for d in sorted(set(domains.tolist()))}}
 
 
-def _policy(rollouts: list[Rollout]) -> dict[str, Any]:
+def policy_figures(rollouts: list[Rollout]) -> dict[str, Any]:
+    """Accuracy, share of natural ends, mean length, and the mean over prompts of the length's variation coefficient."""
+
     def figures(chosen: list[Rollout]) -> dict[str, float]:
         by_prompt: dict[str, list[int]] = {}
         for rollout in chosen:
