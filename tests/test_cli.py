@@ -81,11 +81,9 @@ def test_export_of_the_last_checkpoint_is_the_model_that_fit_wrote(run: Path, tm
     assert (tmp_path / "m" / "tokenizer.json").exists()
 
 
-def test_predict_writes_one_row_per_state(run: Path, rollout_file: Path) -> None:
-    words = fit_words(
-        run, rollout_file, "--data.test_fraction=0.2", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")
-    )
-    assert main(["predict", *words[1:]]) == 0
+def test_predict_writes_one_row_per_state(run: Path) -> None:
+    # the run's own configuration and `last` are all that another command needs
+    assert main(["predict", "--config", str(run / "config.yaml"), "--ckpt_path", "last"]) == 0
     table = pq.read_table(run / "predictions.parquet").to_pandas()
     assert (table.predicted_remaining > 0).all()
     assert ((table.value > -1) & (table.value < 0)).all()
@@ -101,11 +99,8 @@ def test_predict_writes_one_row_per_state(run: Path, rollout_file: Path) -> None
     assert summary["length_mae"]["length value model"]["50"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_test_uses_the_checkpoint(run: Path, rollout_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = fit_words(
-        run, rollout_file, "--data.test_fraction=0.2", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")
-    )
-    assert main(["test", *words[1:]]) == 0
+def test_test_uses_the_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", "last"]) == 0
     assert "test/boundary_mre" in capsys.readouterr().out
 
 
@@ -113,7 +108,7 @@ def test_prompt_boundary_evaluation_uses_the_runs_held_out_prompts(run: Path) ->
     assert main(["evaluate", "prompt_boundary", "--run", str(run)]) == 0
     summary = json.loads((run / "prompt_boundary" / "summary.json").read_text())
     assert set(summary["predictors"]) == {"length value model", "constant", "prompt length", "TF-IDF + ridge"}
-    assert summary["prompts"] == 5
+    assert summary["prompts"] == 6
     assert (run / "prompt_boundary" / "predicted_against_true.png").stat().st_size > 1000
 
 

@@ -24,7 +24,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_leaves_what_it_promises(results: Path) -> None:
-    expected = {"summary.json", "report.html", "figures", "tensorboard", "model", "config.yaml", "rollouts", "checkpoints"}
+    expected = {
+        "summary.json",
+        "report.html",
+        "figures",
+        "tensorboard",
+        "model",
+        "config.yaml",
+        "rollouts",
+        "checkpoints",
+    }
     assert expected <= {p.name for p in results.iterdir()}
     figures = {"predicted_against_true", "mre", "error_by_position", "value_curves"}
     assert {p.stem for p in (results / "figures").glob("*.png")} == figures
@@ -53,7 +62,11 @@ def test_the_report_needs_nothing_from_outside(results: Path) -> None:
 def test_a_browser_draws_every_token_of_the_report(results: Path) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
     shown = subprocess.run(
-        [str(CHROMIUM), *flags, (results / "report.html").as_uri()], capture_output=True, text=True, check=True, timeout=120
+        [str(CHROMIUM), *flags, (results / "report.html").as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     ).stdout
     assert shown.count('class="card reading"') == 6
     assert shown.count("<polyline") == 12

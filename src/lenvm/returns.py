@@ -116,7 +116,7 @@ def lambda_returns(
     next_values[..., :-1] = values[..., 1:]
     # G = offset + slope * G_next, where a state without a usable successor has slope 0 and its exact return
     offset = torch.where(bootstraps, gamma * (1.0 - lam) * next_values - (1.0 - gamma), exact)
-    slope = torch.where(bootstraps, gamma * lam, 0.0).to(values.dtype)
+    slope = bootstraps.to(values.dtype) * (gamma * lam)
     step = 1
     while step < values.shape[-1]:
         offset = offset + slope * _shifted(offset, step)

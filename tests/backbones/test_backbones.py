@@ -67,7 +67,9 @@ def test_a_frozen_backbone_has_no_dropout_in_training(
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_attention_is_causal_so_no_state_sees_what_follows(tiny_backbone_config: dict[str, Any], attention: str) -> None:
+def test_attention_is_causal_so_no_state_sees_what_follows(
+    tiny_backbone_config: dict[str, Any], attention: str
+) -> None:
     backbone = RandomBackbone(tiny_backbone_config, attention=attention).eval()
     ids = torch.randint(0, 67, (3, 12))
     changed = ids.clone()
@@ -117,7 +119,6 @@ def test_an_unknown_attention_is_refused(tiny_backbone_config: dict[str, Any]) -
         RandomBackbone(tiny_backbone_config, attention="no_such_kernel")
 
 
-@pytest.mark.xfail(reason="src: RandomBackbone lets transformers' KeyError for an unknown activation through")
 def test_an_unknown_activation_is_refused(tiny_backbone_config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="no_such_activation"):
         RandomBackbone({**tiny_backbone_config, "hidden_act": "no_such_activation"})
@@ -170,7 +171,6 @@ def test_a_name_that_the_hub_does_not_give_is_refused() -> None:
         PretrainedBackbone("no/such-model")
 
 
-@pytest.mark.xfail(reason="src: a damaged safetensors file ends in safetensors' own SafetensorError")
 def test_damaged_weights_are_refused(policy_copy: Path) -> None:
     path = policy_copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100_000])

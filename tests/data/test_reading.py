@@ -227,7 +227,6 @@ def test_what_is_written_to_parquet_is_read_back_the_same(tmp_path: Path, rollou
     assert [p.name for p in path.parent.iterdir()] == ["rows.parquet"]
 
 
-@pytest.mark.xfail(reason="src: reading._from_parquet takes a text prompt that is a JSON list for messages")
 @pytest.mark.parametrize("prompt", ["[1, 2]", "[]", '["role"]', '[{"role": "x"}]'])
 def test_a_text_prompt_that_is_a_json_list_stays_a_text_in_parquet(tmp_path: Path, prompt: str) -> None:
     rollout = Rollout(prompt=prompt, completion="x", prompt_id="1")

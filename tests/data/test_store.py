@@ -249,7 +249,6 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     assert open_rows(path, encoder, cache)[1].rows == 100
 
 
-@pytest.mark.xfail(reason="src: store._write unlinks the partial file in `finally`, which raises NotADirectoryError")
 def test_a_cache_folder_that_cannot_be_made_is_an_error(
     encoder: RolloutEncoder, tmp_path: Path, write_json_lines: Write
 ) -> None:

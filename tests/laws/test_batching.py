@@ -107,11 +107,23 @@ def padding(made: list[list[int]], rows: RowFacts) -> float:
     return 1 - int(rows.length.sum()) / cells
 
 
-def test_bucketed_pads_far_less_than_shuffled() -> None:
+def test_bucketed_pads_less_than_shuffled() -> None:
     rows = facts([1] * 600)
-    shuffled, bucketed = (padding(batches(scheme, rows, 16), rows) for scheme in (Shuffled(), Bucketed()))
+    schemes = (Shuffled(), Bucketed(), Bucketed(window=40))
+    shuffled, bucketed, sorted_nearly = (padding(batches(scheme, rows, 16), rows) for scheme in schemes)
     assert shuffled > 0.5
-    assert bucketed < 0.1
+    assert bucketed < 0.7 * shuffled
+    assert sorted_nearly < 0.1
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_the_batches_of_a_window_hold_the_very_rows_that_shuffled_has_there(window: int) -> None:
+    rows = facts([3] * 50)
+    one, two = batches(Bucketed(window=window), rows, 8, seed=5), batches(Shuffled(), rows, 8, seed=5)
+    assert len(one) == len(two)
+    for start in range(0, len(one), window):
+        here, there = ({row for batch in made[start : start + window] for row in batch} for made in (one, two))
+        assert here == there
 
 
 def test_a_wider_window_pads_less() -> None:

@@ -18,7 +18,9 @@ from lenvm.rollout import SamplingSettings, TransformersSampler, load_generator
 @pytest.fixture(scope="module")
 def rollouts() -> list[Rollout]:
     tokenizer = load_tokenizer(str(POLICY_FOLDER))
-    sampler = TransformersSampler(load_generator(str(POLICY_FOLDER)), tokenizer, SamplingSettings(max_tokens=MAX_TOKENS, seed=7))
+    sampler = TransformersSampler(
+        load_generator(str(POLICY_FOLDER)), tokenizer, SamplingSettings(max_tokens=MAX_TOKENS, seed=7)
+    )
     problems = draw_distinct_problems(120, seed=7, held_out=True)
     return list(sampler.sample(sampling_requests(problems, RolloutEncoder(tokenizer)), 12))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
 from lenvm.backbones.base import AbstractBackbone, DType, Freezing, torch_dtype
@@ -52,7 +53,7 @@ def _load(name: str, revision: str | None, dtype: DType, attention: str) -> PreT
             attn_implementation=attention,
             use_safetensors=True,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"could not load the model {name!r}: {reason} Check the name or folder.") from error
     return model

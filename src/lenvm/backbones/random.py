@@ -35,6 +35,6 @@ class RandomBackbone(AbstractBackbone):
         try:
             built = AutoConfig.for_model(model_type, **options)
             transformer = AutoModel.from_config(built, attn_implementation=attention, dtype=torch_dtype(dtype))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"transformers cannot build a {model_type!r} backbone from `config`: {error}") from error
         super().__init__(transformer, freeze)

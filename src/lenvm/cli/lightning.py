@@ -124,7 +124,11 @@ def command_line(command: str, args: list[str]) -> Iterator[None]:
     given = sys.argv
     # notes of Lightning 2.6 about itself, which a user can do nothing about
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for message in (r".*isinstance\(treespec, LeafSpec\)", r".*does not have many workers", r".*module\(s\) in eval mode"):
+    for message in (
+        r".*isinstance\(treespec, LeafSpec\)",
+        r".*does not have many workers",
+        r".*module\(s\) in eval mode",
+    ):
         warnings.filterwarnings("ignore", message)
     sys.argv = [given[0], command, *args]
     try:

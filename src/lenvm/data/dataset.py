@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from lenvm.data.batching import RowFacts
 from lenvm.data.collate import Clip, RolloutBatch, collate
-from lenvm.data.split import prompt_numbers
+from lenvm.data.split import numbered
 
 
 class RolloutDataset(Dataset[RolloutBatch]):
@@ -40,9 +40,11 @@ class RolloutDataset(Dataset[RolloutBatch]):
         table: pa.Table = store.data.table
         self.length = pc.list_value_length(table["completion_ids"]).to_numpy()[keep]
         prompt_length = pc.list_value_length(table["prompt_ids"]).to_numpy()[keep]
-        self.prompt, self.prompt_ids = prompt_numbers(table["prompt_id"].take(pa.array(keep)).to_pylist())
-        number = {name: i for i, name in enumerate(domains)}
-        self.domain = np.array([number[d] for d in table["domain"].take(pa.array(keep)).to_pylist()], dtype=np.int64)
+        prompts, prompt_ids = numbered(table["prompt_id"])
+        used, self.prompt = np.unique(prompts[keep], return_inverse=True)
+        self.prompt_ids = [prompt_ids[i] for i in used]
+        domain_of_row, names = numbered(table["domain"])
+        self.domain = np.array([domains.index(name) for name in names], dtype=np.int64)[domain_of_row[keep]]
         self.domains = domains
         self.facts = RowFacts(length=prompt_length + self.length, prompt=self.prompt)
 

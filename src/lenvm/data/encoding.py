@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.rollout import BadRowError, Prompt, Rollout
@@ -46,12 +47,17 @@ class RolloutEncoder:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.tokenizer.chat_template is None:
             raise BadRowError("chat messages, but the tokenizer has no chat template; use `prompt_format: plain`")
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except (TemplateError, TypeError) as error:
+            raise BadRowError(f"the tokenizer's chat template refuses the messages ({error})") from error
         return str(text), True
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of each prompt."""
         texts = [self.prompt_text(prompt) for prompt in prompts]
+        for text, _ in texts:
+            _check_unicode(text)
         return [self.tokenizer(text, add_special_tokens=not templated).input_ids for text, templated in texts]
 
     def encode(self, rollouts: Sequence[Rollout]) -> list[EncodedRollout | BadRowError]:
@@ -78,6 +84,7 @@ class RolloutEncoder:
         else:
             if rollout.prompt is None:
                 raise BadRowError("no `prompt`")
+            _check_unicode(rollout.completion or "")
             if rollout.finish_reason == "stop" and completion_ids[-1:] != [self.tokenizer.eos_token_id]:
                 completion_ids.append(self.tokenizer.eos_token_id)
             encoded = EncodedRollout(self.encode_prompts([rollout.prompt])[0], completion_ids)
@@ -93,6 +100,15 @@ class RolloutEncoder:
     def _completions(self, rollouts: list[Rollout]) -> list[list[int]]:
         if not rollouts:
             return []
-        texts = [rollout.completion or "" for rollout in rollouts]
+        # text that is no Unicode is reported row by row; here it must not stop the others
+        texts = [(rollout.completion or "").encode("utf-8", "replace").decode() for rollout in rollouts]
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
         return ids
+
+
+def _check_unicode(text: str) -> None:
+    """JSON may hold half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRowError(f"the text is not valid Unicode at character {error.start}") from error

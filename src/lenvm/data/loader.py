@@ -52,7 +52,9 @@ class BatchSampler(DistributedSampler[list[int]]):
         if self.batching is None:
             # sorting by length saves padding, and the order of evaluation does not matter
             order = np.argsort(self.rows.length, kind="stable")
-            batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+            # every process gets a batch, if there are rows enough: Lightning refuses a loader without one
+            size = max(min(self.batch_size, len(order) // self.num_replicas), 1)
+            batches = [order[i : i + size] for i in range(0, len(order), size)]
         else:
             batches = self.batching.batches(self.rows, self.batch_size, np.random.default_rng([self.seed, self.epoch]))
             # in training every process needs equally many batches, or the gradients wait for each other forever

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import datasets
 import lightning as L
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +17,7 @@ from lenvm.data.collate import Clip
 from lenvm.data.dataset import RolloutDataset
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.loader import BatchSampler, ResumableLoader
-from lenvm.data.split import split_prompts
+from lenvm.data.split import numbered, split_prompts
 from lenvm.data.store import OnBadRow, StoreReport, open_store
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.errors import InputError
@@ -233,20 +232,21 @@ class RolloutDataModule(L.LightningDataModule):
 
     def _split_train(self, stores: dict[str, datasets.Dataset], keep: dict[str, np.ndarray]) -> None:
         """Takes validation and test prompts out of the training rows, or checks that given ones are not among them."""
-        ids = np.asarray(stores["train"].data.table["prompt_id"].to_pylist())[keep["train"]]
+        rows = keep["train"]
+        numbers, names = numbered(stores["train"].data.table["prompt_id"])
+        numbers = numbers[rows]
+        mine = {names[i] for i in np.unique(numbers)}
         for name in ("val", "test"):
             if name in stores:
-                given = set(stores[name].data.table["prompt_id"].take(pa.array(keep[name])).to_pylist())
-                if shared := given & set(ids.tolist()):
+                others, other_names = numbered(stores[name].data.table["prompt_id"])
+                if shared := mine & {other_names[i] for i in np.unique(others[keep[name]])}:
                     raise InputError(
                         f"{len(shared)} prompt(s) of `data.{name}` are also in `data.train`, for example "
                         f"prompt_id {min(shared)!r}; splits must not share prompts: take them out of one."
                     )
         fractions = {name: f for name, f in self.fractions.items() if name not in stores and f > 0}
-        parts = split_prompts(ids.tolist(), fractions, self.seed)
-        rows = keep["train"]
-        for name, prompts in parts.items():
-            keep[name] = rows[np.isin(ids, sorted(prompts))]
+        for name, prompts in split_prompts(mine, fractions, self.seed).items():
+            keep[name] = rows[np.array([p in prompts for p in names])[numbers]]
             stores[name] = stores["train"]
 
     def _report(self) -> None:

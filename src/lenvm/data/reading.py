@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lenvm.data.writing import JSON_COLUMN, JSON_STARTS
 from lenvm.errors import InputError
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet")
@@ -116,26 +117,21 @@ def _read_parquet(file: Path) -> Iterator[RawRow]:
     number = 0
     try:
         with pq.ParquetFile(file) as table:
+            json_columns = [f.name for f in table.schema_arrow if JSON_COLUMN.items() <= (f.metadata or {}).items()]
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 for data in batch.to_pylist():
-                    yield RawRow(place=f"{file}, row {number}", data=_from_parquet(data))
+                    yield RawRow(place=f"{file}, row {number}", data=_decoded(data, json_columns))
                     number += 1
     except (pa.ArrowInvalid, OSError) as error:
         yield RawRow(place=f"{file}, row {number}", problem=f"the Parquet file is damaged ({error})")
 
 
-def _from_parquet(data: dict[str, Any]) -> dict[str, Any]:
-    """Undoes what the writer does to columns whose rows differ in shape: messages and metadata are JSON texts there."""
-    for name, wanted in (("prompt", list), ("metadata", dict)):
-        value = data.get(name)
-        if isinstance(value, str) and value[:1] in ("[", "{"):
-            try:
-                decoded = json.loads(value)
-            except json.JSONDecodeError:
-                continue
-            # a plain prompt may happen to be JSON; only what looks like messages is taken for messages
-            if isinstance(decoded, wanted) and (name != "prompt" or all("role" in m for m in decoded)):
-                data[name] = decoded
+def _decoded(data: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Undoes what `write_rollouts` does to columns whose rows differ in shape."""
+    for name in columns:
+        value = data[name]
+        if isinstance(value, str) and value[:1] in JSON_STARTS:
+            data[name] = json.loads(value)
     return data
 
 

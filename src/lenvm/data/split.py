@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lenvm.errors import InputError
 
 
-def prompt_numbers(prompt_ids: list[str]) -> tuple[np.ndarray, list[str]]:
-    """The number of each row's prompt, in order of first appearance, and the prompt ids by number."""
-    numbers: dict[str, int] = {}
-    rows = np.fromiter((numbers.setdefault(p, len(numbers)) for p in prompt_ids), dtype=np.int64, count=len(prompt_ids))
-    return rows, list(numbers)
+def numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """The number of each row's text, and the texts by number; only different texts become Python objects."""
+    chunks = pc.dictionary_encode(column).unify_dictionaries().chunks
+    if not chunks:
+        return np.empty(0, dtype=np.int64), []
+    numbers = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])
+    return numbers.astype(np.int64), chunks[0].dictionary.to_pylist()
 
 
-def split_prompts(prompt_ids: list[str], fractions: dict[str, float], seed: int) -> dict[str, set[str]]:
+def split_prompts(prompt_ids: Iterable[str], fractions: dict[str, float], seed: int) -> dict[str, set[str]]:
     """Shares the prompts out; what the fractions leave is `train`.
 
     A prompt's place depends on its id and the seed alone, not on the order of the rows; the sizes are exact.
@@ -28,13 +33,14 @@ def split_prompts(prompt_ids: list[str], fractions: dict[str, float], seed: int)
         raise InputError(f"the fractions of prompts must lie in [0, 1) and leave some for training, got {fractions}.")
     ordered = sorted(set(prompt_ids), key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).digest())
     parts: dict[str, set[str]] = {}
+    total = len(ordered)
     for name, fraction in fractions.items():
-        size = round(len(ordered) * fraction) if fraction == 0.0 else max(round(len(ordered) * fraction), 1)
+        size = 0 if fraction == 0.0 else max(round(total * fraction), 1)
         parts[name], ordered = set(ordered[:size]), ordered[size:]
     parts["train"] = set(ordered)
     if not parts["train"]:
         raise InputError(
-            f"{len(set(prompt_ids))} prompt(s) are too few to be split into training and {' and '.join(fractions)}; "
+            f"{total} prompt(s) are too few to be split into training and {' and '.join(fractions)}; "
             "give more prompts, or separate files."
         )
     return parts

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -123,7 +124,8 @@ def _write(rows: Iterator[RawRow], encoder: RolloutEncoder, on_bad_row: OnBadRow
             f"could not write the encoded rollouts to {path.parent}: {error}; free space or set `cache_dir`."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return report
 
 

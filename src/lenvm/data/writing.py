@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 
 from lenvm.data.rollout import Rollout
 
+JSON_COLUMN = {b"encoding": b"json-where-marked"}
+"""Marks columns in which a text that starts with one of [, { and " is JSON; every other text is itself."""
+
 _SCHEMA = pa.schema(
     [
-        ("prompt", pa.string()),
+        pa.field("prompt", pa.string(), metadata=JSON_COLUMN),
         ("completion", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("completion_ids", pa.list_(pa.int32())),
@@ -23,16 +26,18 @@ _SCHEMA = pa.schema(
         ("domain", pa.string()),
         ("reference", pa.string()),
         ("images", pa.list_(pa.string())),
-        ("metadata", pa.string()),
+        pa.field("metadata", pa.string(), metadata=JSON_COLUMN),
     ]
 )
+JSON_STARTS = ("[", "{", '"')
 _ROWS_PER_GROUP = 4096
 
 
 def write_rollouts(rollouts: Iterable[Rollout], path: str | Path) -> Path:
     """Writes rows to one Parquet file; the file appears whole or not at all.
 
-    Chat messages and metadata are stored as JSON texts, since their shape may differ from row to row.
+    Chat messages and metadata are stored as JSON texts, since their shape may differ from row to row; so are the few
+    text prompts that might be mistaken for them.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +55,8 @@ def write_rollouts(rollouts: Iterable[Rollout], path: str | Path) -> Path:
 
 def _flat(rollout: Rollout) -> dict[str, object]:
     row = dict(vars(rollout))
-    if isinstance(rollout.prompt, list):
-        row["prompt"] = json.dumps(rollout.prompt, ensure_ascii=False)
-    if rollout.metadata is not None:
-        row["metadata"] = json.dumps(rollout.metadata, ensure_ascii=False)
+    for name in ("prompt", "metadata"):
+        value = row[name]
+        if value is not None and not (isinstance(value, str) and value[:1] not in JSON_STARTS):
+            row[name] = json.dumps(value, ensure_ascii=False)
     return row

@@ -47,7 +47,12 @@ def judge(model: LengthValueModel, rollouts: list[Rollout]) -> HeldOut:
     predicted = model.predict_length([first[p].prompt_ids or [] for p in prompt_ids]).double().numpy()
     domains = [first[p].domain or "all" for p in prompt_ids]
     return HeldOut(
-        prompt_ids, domains, predicted, true, policy_figures(rollouts), _prediction(predicted, true, np.asarray(domains))
+        prompt_ids,
+        domains,
+        predicted,
+        true,
+        policy_figures(rollouts),
+        _prediction(predicted, true, np.asarray(domains)),
     )
 
 

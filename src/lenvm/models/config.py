@@ -11,6 +11,7 @@ from lenvm.errors import InputError
 from lenvm.returns import check_gamma
 
 FORMAT_VERSION = 1
+_JSON_NAMES = {dict: "object", int: "number"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class LengthValueConfig:
     @staticmethod
     def from_dict(data: dict[str, Any], origin: str) -> LengthValueConfig:
         """Reads what `to_json` or a checkpoint holds; `origin` names it in errors."""
+        if not isinstance(data, dict):
+            raise InputError(f"{origin} does not describe a length value model: expected a JSON object, got {data!r}.")
         known = {f.name for f in fields(LengthValueConfig)}
         missing = {"backbone", "head", "target", "gamma"} - set(data)
         if missing or set(data) - known:
@@ -53,6 +56,9 @@ class LengthValueConfig:
                 f"{origin} does not describe a length value model: missing {sorted(missing)}, "
                 f"unknown {sorted(set(data) - known)}; expected what `lenvm export` writes."
             )
+        for name, wanted in (("backbone", dict), ("head", dict), ("target", dict), ("format_version", int)):
+            if name in data and not isinstance(data[name], wanted):
+                raise InputError(f"{origin}: `{name}` must be a JSON {_JSON_NAMES[wanted]}, got {data[name]!r}.")
         if data.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
             raise InputError(f"{origin} was written by a newer lenvm ({data.get('lenvm_version')}); update lenvm.")
         check_gamma(data["gamma"])

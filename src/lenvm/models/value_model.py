@@ -87,7 +87,8 @@ class LengthValueModel(nn.Module):
             InputError: if this model was built with another target or gamma than the earlier one.
         """
         target = build(config.target, AbstractLengthTarget)  # type: ignore[type-abstract]
-        summary = LengthSummary(gamma=config.gamma, max_length=int(getattr(target, "max_length", 1) or 1))
+        gamma = config.gamma if target.reference_gamma is None else target.reference_gamma
+        summary = LengthSummary(gamma=gamma, max_length=int(getattr(target, "max_length", 1) or 1))
         mine = self.target.calibrated(summary)
         if mine != target or self._gamma not in (None, config.gamma):
             raise InputError(
@@ -98,7 +99,11 @@ class LengthValueModel(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Raw outputs of the head at every position: (batch, time), padded on the right, to (batch, time, *)."""
-        raw: Tensor = self.head(self.backbone(input_ids))
+        return self.read(self.backbone(input_ids))
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """Raw outputs of the head at hidden states of any shape, in the head's own precision."""
+        raw: Tensor = self.head(hidden.to(next(self.head.parameters()).dtype))
         return raw
 
     def remaining(self, input_ids: Tensor) -> Tensor:
@@ -136,7 +141,7 @@ class LengthValueModel(nn.Module):
             rows = [torch.tensor(list(prompts[i])) for i in chosen]
             input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
             hidden = self.backbone(input_ids)[torch.arange(len(chosen), device=device), last]
-            lengths[chosen] = self.head.remaining(self.head(hidden), self.target).float().cpu()
+            lengths[chosen] = self.head.remaining(self.read(hidden), self.target).float().cpu()
         self.train(was_training)
         return lengths
 
@@ -195,7 +200,7 @@ class LengthValueModel(nn.Module):
         if not path.exists():
             raise InputError(f"expected the weights in {path}, found none; weights are read from safetensors only.")
         try:
-            model.load_state_dict(load_file(path))
+            model.load_state_dict(load_file(path), assign=True)  # keeps the precision that the file has
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{path} does not hold the weights that its config.json describes: {reason}") from error

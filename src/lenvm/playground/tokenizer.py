@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
@@ -37,9 +38,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, model_max_length: 
     )
     tokenizer.train_from_iterator(texts, trainer)
     learned = json.loads(tokenizer.to_str())["model"]
+    merges: Any = [tuple(merge) for merge in learned["merges"]]  # annotated upstream as the older list of texts
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=merges,
         additional_special_tokens=[USER_TOKEN, ASSISTANT_TOKEN],
         chat_template=CHAT_TEMPLATE,
         model_max_length=model_max_length,

@@ -48,13 +48,15 @@ class _Row(NamedTuple):
 
 @dataclass
 class _Batch:
-    """The rows in flight: tensors have one entry per row that is still being written."""
+    """The rows in flight: tensors have one entry per row; a row that has ended waits to leave with others."""
 
     rows: list[_Row]
     cache: DynamicCache
     mask: Tensor
     last: Tensor
     uniforms: Tensor
+    room: Tensor  # tokens that each row may have, by the sampler's limit and the generator's context
+    finished: Tensor  # whether each row has ended by itself
     tokens: list[Tensor] = field(default_factory=list)
 
 
@@ -93,6 +95,7 @@ class TransformersSampler:
         batch_size: int = 512,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.batch_size = model, tokenizer, settings, batch_size
+        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._eos = torch.tensor(_eos_ids(model, tokenizer), device=model.device)
         # transformers' own order: temperature, top-k, top-p, min-p
         warpers: list[LogitsProcessor] = []
@@ -112,7 +115,7 @@ class TransformersSampler:
         Raises:
             InputError: if a prompt leaves no room in the generator's context.
         """
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        context = self._context
         for request in requests:
             if not request.prompt_ids:
                 raise InputError(f"prompt {request.rollout.prompt_id} has no tokens; drop empty prompts.")
@@ -124,31 +127,23 @@ class TransformersSampler:
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         rows = [_Row(i, sample) for i in order for sample in range(num_samples)]
         for start in range(0, len(rows), self.batch_size):
-            yield from self._complete(requests, rows[start : start + self.batch_size], context)
+            yield from self._complete(requests, rows[start : start + self.batch_size])
 
     @torch.inference_mode()
-    def _complete(
-        self, requests: Sequence[SamplingRequest], rows: list[_Row], context: int | None
-    ) -> Iterator[Rollout]:
+    def _complete(self, requests: Sequence[SamplingRequest], rows: list[_Row]) -> Iterator[Rollout]:
         batch, logits = self._prefill(requests, rows)
-        room = self.settings.max_tokens
-        if context is not None:
-            room = min(room, context - batch.mask.shape[1])
-        done = torch.zeros(len(rows), dtype=torch.bool, device=self.model.device)
-        for step in range(room):
+        step = 0
+        while batch.rows:
             batch.last = self._draw(logits, batch.uniforms[:, step])
             batch.tokens.append(batch.last)
-            done |= torch.isin(batch.last, self._eos)
-            if done.all() or done.float().mean() > 1 - _COMPACT_BELOW:
-                yield from self._finished(requests, batch, done, "stop")
-                if done.all():
-                    return
-                _keep(batch, ~done)
-                done = torch.zeros(len(batch.rows), dtype=torch.bool, device=self.model.device)
-            if step + 1 < room:
+            step += 1
+            batch.finished |= torch.isin(batch.last, self._eos) & (step <= batch.room)
+            ended = batch.finished | (step >= batch.room)
+            if ended.all() or ended.float().mean() > 1 - _COMPACT_BELOW:
+                yield from self._ended(requests, batch, ended)
+                _keep(batch, ~ended)
+            if batch.rows:
                 logits = self._advance(batch)
-        yield from self._finished(requests, batch, done, "stop")
-        yield from self._finished(requests, batch, ~done, "length")
 
     def _prefill(self, requests: Sequence[SamplingRequest], rows: list[_Row]) -> tuple[_Batch, Tensor]:
         """Encodes each prompt once, padded on the left, and repeats its cache for its samples."""
@@ -173,7 +168,12 @@ class TransformersSampler:
         place = torch.tensor([numbers.index(row.request) for row in rows], device=device)
         cache.batch_select_indices(place)
         uniforms = torch.stack([self._uniforms(requests[row.request].rollout.prompt_id, row.sample) for row in rows])
-        batch = _Batch(list(rows), cache, mask[place], torch.empty(0), uniforms.to(device))
+        mask = mask[place]
+        room = torch.full((len(rows),), self.settings.max_tokens, device=device)
+        if self._context is not None:
+            room = room.clamp_max(self._context - mask.sum(-1))
+        finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        batch = _Batch(list(rows), cache, mask, torch.empty(0), uniforms.to(device), room, finished)
         return batch, output.logits[:, -1][place]
 
     def _advance(self, batch: _Batch) -> Tensor:
@@ -204,23 +204,21 @@ class TransformersSampler:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.rand(self.settings.max_tokens, generator=generator, dtype=torch.float64)
 
-    def _finished(
-        self, requests: Sequence[SamplingRequest], batch: _Batch, which: Tensor, reason: str
-    ) -> Iterator[Rollout]:
+    def _ended(self, requests: Sequence[SamplingRequest], batch: _Batch, which: Tensor) -> Iterator[Rollout]:
+        """The chosen rows as rollouts, cut after their first end-of-text token or where their room ends."""
         chosen = which.nonzero().flatten().tolist()
-        if not chosen:
-            return
         written = torch.stack([column[which] for column in batch.tokens], dim=1).tolist()
+        rooms, finished = batch.room[which].tolist(), batch.finished[which].tolist()
         eos = set(self._eos.tolist())
-        completions = [_cut(ids, eos) for ids in written]
+        completions = [_cut(ids[:room], eos) for ids, room in zip(written, rooms, strict=True)]
         texts = self.tokenizer.batch_decode([ids[:-1] if ids[-1] in eos else ids for ids in completions])
-        for i, ids, text in zip(chosen, completions, texts, strict=True):
+        for i, ids, text, natural in zip(chosen, completions, texts, finished, strict=True):
             request = requests[batch.rows[i].request]
             known = vars(request.rollout) | {
                 "completion": text,
                 "prompt_ids": request.prompt_ids,
                 "completion_ids": ids,
-                "finish_reason": reason,
+                "finish_reason": "stop" if natural else "length",
                 "metadata": {"sample": batch.rows[i].sample},
             }
             yield Rollout(**known)
@@ -232,6 +230,7 @@ def _keep(batch: _Batch, which: Tensor) -> None:
     batch.rows = [batch.rows[i] for i in kept.tolist()]
     batch.cache.batch_select_indices(kept)
     batch.mask, batch.last, batch.uniforms = batch.mask[kept], batch.last[kept], batch.uniforms[kept]
+    batch.room, batch.finished = batch.room[kept], batch.finished[kept]
     batch.tokens = [column[kept] for column in batch.tokens]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -177,7 +178,13 @@ class LengthValueModule(L.LightningModule):
         if self.head_lr is not None:
             head["lr"] = self.head_lr
         optimizer = self.optimizer([{"params": backbone}, head] if backbone else [head])
-        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        num_steps = self.trainer.estimated_stepping_batches
+        if math.isinf(num_steps):
+            raise InputError(
+                "the learning-rate schedule needs to know where the run ends; give `trainer.max_steps` or "
+                "`trainer.max_epochs` beside other limits."
+            )
+        scheduler = self.schedule(optimizer, int(num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -196,8 +203,7 @@ class LengthValueModule(L.LightningModule):
                 "a batch has no supervised token: its completions lie outside the context; raise `data.max_length`."
             )
         hidden = self.model.backbone(batch.input_ids).flatten(0, 1)[batch.flat_index]
-        raw: Tensor = self.model.head(hidden)
-        return raw
+        return self.model.read(hidden)
 
     def _errors(self, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor]:
         raw = self._raw(batch)
@@ -213,7 +219,7 @@ class LengthValueModule(L.LightningModule):
             on_step=False,
             on_epoch=True,
             prog_bar=True,
-            batch_size=int(weights.sum()),
+            batch_size=round(weights.sum().item()),
             sync_dist=True,
         )
         states, rows = batch.states, batch.states.trajectory

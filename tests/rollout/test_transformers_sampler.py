@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lenvm.backbones import PretrainedBackbone
+from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.rollout import Rollout, parse_rollout
+from lenvm.errors import InputError
+from lenvm.playground import POLICY_FOLDER, sampling_requests
+from lenvm.playground.corpus import draw_distinct_problems
+from lenvm.rollout import SamplingRequest, SamplingSettings, TransformersSampler, load_generator
+
+Key = tuple[str, int]
+Sample = Callable[..., dict[Key, Rollout]]
+
+
+@pytest.fixture(scope="module")
+def policy() -> PreTrainedModel:
+    """The shipped policy, in float64: its rounding cannot move a draw across the border between two tokens."""
+    return load_generator(str(POLICY_FOLDER)).double()
+
+
+@pytest.fixture(scope="module")
+def requests(tokenizer: PreTrainedTokenizerBase) -> list[SamplingRequest]:
+    """Prompts of different lengths from all three domains."""
+    made = sampling_requests(draw_distinct_problems(6, seed=3, held_out=True), RolloutEncoder(tokenizer))
+    assert len({len(request.prompt_ids) for request in made}) > 3
+    return made
+
+
+@pytest.fixture
+def sample(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: list[SamplingRequest]) -> Sample:
+    """Completions by prompt and sample number; options are those of SamplingSettings."""
+
+    def run(
+        num_samples: int = 2, batch_size: int = 64, chosen: list[SamplingRequest] = requests, **options: Any
+    ) -> dict[Key, Rollout]:
+        settings = SamplingSettings(**{"max_tokens": 60, **options})
+        rows = list(TransformersSampler(policy, tokenizer, settings, batch_size).sample(chosen, num_samples))
+        found = {(row.prompt_id, (row.metadata or {})["sample"]): row for row in rows}
+        assert len(rows) == len(found) == len(chosen) * num_samples
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 7])
+def test_the_rows_are_the_same_whatever_the_batch(sample: Sample, batch_size: int) -> None:
+    assert sample(batch_size=batch_size) == sample(batch_size=64)
+
+
+def test_the_rows_are_the_same_whatever_is_asked_beside_them(sample: Sample, requests: list[SamplingRequest]) -> None:
+    everything = sample(num_samples=3)
+    some = sample(num_samples=2, chosen=requests[::-2])
+    assert some.items() <= everything.items()
+
+
+def test_the_seed_decides_every_completion(sample: Sample) -> None:
+    one, again, other = sample(seed=0), sample(seed=0), sample(seed=1)
+    assert one == again
+    assert sum(one[key].completion_ids != other[key].completion_ids for key in one) > len(one) / 2
+    assert len({tuple(row.completion_ids or []) for row in one.values()}) > len(one) / 2
+
+
+def test_a_higher_limit_only_continues_what_was_cut(sample: Sample) -> None:
+    short, long = sample(max_tokens=20), sample(max_tokens=60)
+    assert {row.finish_reason for row in short.values()} == {"stop", "length"}
+    for key, row in short.items():
+        assert (long[key].completion_ids or [])[: len(row.completion_ids or [])] == row.completion_ids
+        if row.finish_reason == "stop":
+            assert long[key] == row
+
+
+def test_a_finished_row_ends_with_its_only_eos_and_a_cut_row_has_none(
+    sample: Sample, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    eos = tokenizer.eos_token_id
+    rows = sample(num_samples=4, max_tokens=25).values()
+    for row in rows:
+        ids = row.completion_ids or []
+        if row.finish_reason == "stop":
+            assert ids.index(eos) == len(ids) - 1 <= 24
+        else:
+            assert eos not in ids
+            assert len(ids) == 25
+        assert row.completion == tokenizer.decode(ids, skip_special_tokens=True)
+    assert {row.finish_reason for row in rows} == {"stop", "length"}
+
+
+def test_one_token_is_a_completion(sample: Sample) -> None:
+    rows = sample(max_tokens=1).values()
+    assert {(row.finish_reason, len(row.completion_ids or [])) for row in rows} == {("length", 1)}
+
+
+def test_rows_carry_what_is_known_of_their_prompt(sample: Sample, requests: list[SamplingRequest]) -> None:
+    asked = {request.rollout.prompt_id: request for request in requests}
+    for (prompt_id, _), row in sample().items():
+        known = asked[prompt_id]
+        assert row.prompt_ids == known.prompt_ids
+        for name in ("prompt", "domain", "reference"):
+            assert getattr(row, name) == getattr(known.rollout, name)
+        assert parse_rollout(vars(row)) == row
+
+
+def test_top_k_one_is_transformers_greedy_decoding(
+    sample: Sample, policy: PreTrainedModel, requests: list[SamplingRequest]
+) -> None:
+    rows = sample(num_samples=1, top_k=1)
+    for request in requests:
+        prompt = torch.tensor([request.prompt_ids], device=policy.device)
+        written = policy.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=60)
+        expected = written[0, prompt.shape[1] :].tolist()
+        assert rows[request.rollout.prompt_id, 0].completion_ids == expected
+
+
+@pytest.fixture(scope="module")
+def undecided(tokenizer: PreTrainedTokenizerBase) -> SamplingRequest:
+    """An answer to no question, after which the policy could say a hundred things."""
+    ids = [tokenizer.convert_tokens_to_ids("<|assistant|>")]
+    return SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="undecided"))
+
+
+def next_token(policy: PreTrainedModel, request: SamplingRequest, temperature: float) -> torch.Tensor:
+    with torch.no_grad():
+        logits = policy(torch.tensor([request.prompt_ids], device=policy.device)).logits[0, -1].cpu()
+    return torch.softmax(logits / temperature, -1)
+
+
+def assert_drawn_from(probabilities: torch.Tensor, rows: dict[Key, Rollout]) -> None:
+    count = len(rows)
+    tokens = torch.tensor([(row.completion_ids or [])[0] for row in rows.values()])
+    shares = torch.bincount(tokens, minlength=len(probabilities)).double() / count
+    assert (shares[probabilities == 0] == 0).all()
+    spread = (probabilities * (1 - probabilities) / count).sqrt()
+    assert ((shares - probabilities).abs() <= 4.5 * spread + 2 / count).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+def test_first_tokens_come_as_often_as_the_model_says(
+    sample: Sample, policy: PreTrainedModel, undecided: SamplingRequest, temperature: float
+) -> None:
+    probabilities = next_token(policy, undecided, temperature)
+    assert (probabilities > 0.02).sum() > 5
+    rows = sample(num_samples=2500, batch_size=2500, chosen=[undecided], max_tokens=1, temperature=temperature)
+    assert_drawn_from(probabilities, rows)
+    with pytest.raises(AssertionError):
+        assert_drawn_from(next_token(policy, undecided, 1.2 * temperature), rows)
+
+
+def nucleus(p: torch.Tensor) -> torch.Tensor:
+    ordered = p.sort(descending=True).values
+    return p >= ordered[int((ordered.cumsum(0) < 0.5).sum())]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"top_k": 3}, lambda p: p >= p.sort(descending=True).values[2]),
+        ({"min_p": 0.2}, lambda p: p >= 0.2 * p.max()),
+        ({"top_p": 0.5}, nucleus),
+    ],
+    ids=["top_k", "min_p", "top_p"],
+)
+def test_filters_keep_exactly_the_tokens_they_promise(
+    sample: Sample,
+    policy: PreTrainedModel,
+    undecided: SamplingRequest,
+    options: dict[str, Any],
+    kept: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    probabilities = next_token(policy, undecided, 1.3)
+    probabilities = probabilities * kept(probabilities)
+    assert 2 < (probabilities > 0).sum() < 60
+    rows = sample(num_samples=1500, batch_size=1500, chosen=[undecided], max_tokens=1, temperature=1.3, **options)
+    assert_drawn_from(probabilities / probabilities.sum(), rows)
+
+
+def test_a_prompt_that_fills_the_context_or_is_empty_is_refused(sample: Sample) -> None:
+    for ids, message in (([5] * 1024, "1024 tokens and fills the generator's context of 1024"), ([], "no tokens")):
+        request = SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="p7"))
+        with pytest.raises(InputError, match=f"prompt p7 has {message}"):
+            sample(chosen=[request])
+
+
+def test_the_context_cuts_a_completion_that_would_outgrow_it(
+    sample: Sample, policy: PreTrainedModel, requests: list[SamplingRequest]
+) -> None:
+    ids = (requests[0].prompt_ids * 100)[:1010]
+    rows = sample(chosen=[SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="long"))], num_samples=3)
+    assert max(len(row.completion_ids or []) for row in rows.values()) <= 14
+    assert any(row.finish_reason == "length" for row in rows.values())
+
+
+def test_a_long_neighbour_does_not_cut_a_completion_short(sample: Sample, requests: list[SamplingRequest]) -> None:
+    ids = (requests[0].prompt_ids * 100)[:1015]
+    neighbour = SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="long"))
+    alone = sample(chosen=requests[:2])
+    assert alone.items() <= sample(chosen=[*requests[:2], neighbour]).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("temperature", [0, -1.0, float("nan")]),
+        ("top_k", [-1]),
+        ("top_p", [0, 1.1, -0.5, float("nan")]),
+        ("min_p", [-0.1, 1.0, float("nan")]),
+        ("max_tokens", [0, -5]),
+    ],
+)
+def test_settings_outside_their_range_are_refused(name: str, values: list[float]) -> None:
+    for value in values:
+        with pytest.raises(InputError, match=f"`{name}` must be .*, got"):
+            SamplingSettings(**{name: value})
+
+
+def test_the_generator_and_the_value_model_read_the_same_folder(policy: PreTrainedModel) -> None:
+    backbone = PretrainedBackbone(str(POLICY_FOLDER))
+    assert backbone.vocab_size == policy.config.vocab_size
+    assert backbone.context_length == 1024
+
+
+def test_a_generator_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    for name in ("no/such-model", str(tmp_path)):
+        with pytest.raises(InputError, match=r"could not load the generator .* Check the name or folder"):
+            load_generator(name)
