@@ -202,6 +202,14 @@ def test_a_dataset_that_the_hub_does_not_give_is_refused() -> None:
         next(read_hub_rows("no/such_set", "train"))
 
 
+def test_a_dataset_that_datasets_knows_is_streamed_with_its_columns_renamed(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": f"a{i}", "other": i} for i in range(3)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = list(read_hub_rows(str(tmp_path), "train", {"prompt": "question", "completion": "answer"}))
+    assert [row.data for row in found] == [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(3)]
+    assert found[1].place == f"{tmp_path}, row 1"
+
+
 @pytest.mark.parametrize(
     "rollout",
     [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm.backbones import PretrainedBackbone
 from lenvm.data.encoding import RolloutEncoder
@@ -146,11 +146,11 @@ def test_first_tokens_come_as_often_as_the_model_says(
     sample: Sample, policy: PreTrainedModel, undecided: SamplingRequest, temperature: float
 ) -> None:
     probabilities = next_token(policy, undecided, temperature)
-    assert (probabilities > 0.02).sum() > 5
+    assert (probabilities > 0.01).sum() > 5
     rows = sample(num_samples=2500, batch_size=2500, chosen=[undecided], max_tokens=1, temperature=temperature)
     assert_drawn_from(probabilities, rows)
     with pytest.raises(AssertionError):
-        assert_drawn_from(next_token(policy, undecided, 1.2 * temperature), rows)
+        assert_drawn_from(next_token(policy, undecided, 1.5 * temperature), rows)
 
 
 def nucleus(p: torch.Tensor) -> torch.Tensor:
@@ -202,6 +202,23 @@ def test_a_long_neighbour_does_not_cut_a_completion_short(sample: Sample, reques
     neighbour = SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="long"))
     alone = sample(chosen=requests[:2])
     assert alone.items() <= sample(chosen=[*requests[:2], neighbour]).items()
+
+
+@pytest.mark.xfail(reason="src: a row that has ended is still advanced, beyond the positions that the model has")
+def test_rows_at_the_end_of_the_context_wait_without_harm_in_a_model_with_learned_positions(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=3, eos_token_id=3
+    )
+    model = GPT2LMHeadModel(config).double().eval()
+    prompts = [[7] * length for length in (30, 2, 3, 4, 5, 6)]
+    requests = [SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id=str(len(ids)))) for ids in prompts]
+    settings = SamplingSettings(max_tokens=20)
+    together = list(TransformersSampler(model, tokenizer, settings).sample(requests, 1))
+    alone = list(TransformersSampler(model, tokenizer, settings, batch_size=1).sample(requests, 1))
+    assert sorted(together, key=lambda row: row.prompt_id) == sorted(alone, key=lambda row: row.prompt_id)
+    assert {row.prompt_id: len(row.completion_ids or []) for row in together}["30"] == 2
 
 
 @pytest.mark.parametrize(
