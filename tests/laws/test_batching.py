@@ -84,6 +84,11 @@ def test_grouped_fills_all_batches_but_the_last_where_sizes_divide() -> None:
     assert sizes[-1] == 4
 
 
+def test_grouped_puts_a_prompt_where_there_is_room() -> None:
+    for seed in range(4):
+        assert [len(batch) for batch in batches(Grouped(), facts([7, 1]), 8, seed)] == [8]
+
+
 def test_grouped_mixes_the_prompts_anew_with_every_seed() -> None:
     rows = facts([4] * 40)
     together = [{frozenset(rows.prompt[b].tolist()) for b in batches(Grouped(), rows, 8, seed)} for seed in (0, 1)]

@@ -166,6 +166,18 @@ def test_regression_target_is_encode_without_bootstrapping(target: AbstractLengt
     torch.testing.assert_close(found, target.encode(remaining), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lam", [0.0, 0.7])
+def test_bootstrapped_targets_of_a_completion_do_not_depend_on_its_neighbours_in_the_batch(lam: float) -> None:
+    # windows that end while tokens remain, as clipping on the right leaves them
+    target, predictions = DiscountedReturn(gamma=0.9, lam=lam), -torch.rand(7)
+    remaining, trajectories = torch.tensor([9, 8, 7, 6, 30, 29, 28]), torch.tensor([0, 0, 0, 0, 2, 2, 2])
+    together = target.regression_target(predictions, remaining, trajectories)
+    parts = [slice(0, 4), slice(4, 7)]
+    alone = [target.regression_target(predictions[p], remaining[p], trajectories[p]) for p in parts]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert not torch.allclose(together, target.encode(remaining), rtol=1e-2)
+
+
 @laws
 def test_a_target_round_trips_through_its_class_path(target: AbstractLengthTarget) -> None:
     description = describe(target, vars(target))

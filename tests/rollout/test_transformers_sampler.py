@@ -119,22 +119,36 @@ def test_top_k_one_is_transformers_greedy_decoding(
         assert rows[request.rollout.prompt_id, 0].completion_ids == expected
 
 
+PROMPT = SamplingRequest([5, 9, 7], Rollout(prompt_ids=[5, 9, 7], prompt_id="undecided"))
+Draw = Callable[..., torch.Tensor]
+
+
 @pytest.fixture(scope="module")
-def undecided(tokenizer: PreTrainedTokenizerBase) -> SamplingRequest:
-    """An answer to no question, after which the policy could say a hundred things."""
-    ids = [tokenizer.convert_tokens_to_ids("<|assistant|>")]
-    return SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="undecided"))
+def undecided() -> PreTrainedModel:
+    """A generator that has learned nothing and could say a dozen things at any place."""
+    torch.manual_seed(0)
+    sizes = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2, "initializer_range": 0.5}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=400, bos_token_id=3, eos_token_id=3, **sizes)).double().eval()
 
 
-def next_token(policy: PreTrainedModel, request: SamplingRequest, temperature: float) -> torch.Tensor:
+@pytest.fixture
+def draw(undecided: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Draw:
+    """The first tokens of so many samples."""
+
+    def run(count: int, **options: Any) -> torch.Tensor:
+        sampler = TransformersSampler(undecided, tokenizer, SamplingSettings(max_tokens=1, **options), count)
+        return torch.tensor([(row.completion_ids or [])[0] for row in sampler.sample([PROMPT], count)])
+
+    return run
+
+
+def next_token(model: PreTrainedModel, temperature: float) -> torch.Tensor:
     with torch.no_grad():
-        logits = policy(torch.tensor([request.prompt_ids], device=policy.device)).logits[0, -1].cpu()
-    return torch.softmax(logits / temperature, -1)
+        return torch.softmax(model(torch.tensor([PROMPT.prompt_ids])).logits[0, -1] / temperature, -1)
 
 
-def assert_drawn_from(probabilities: torch.Tensor, rows: dict[Key, Rollout]) -> None:
-    count = len(rows)
-    tokens = torch.tensor([(row.completion_ids or [])[0] for row in rows.values()])
+def assert_drawn_from(probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
+    count = len(tokens)
     shares = torch.bincount(tokens, minlength=len(probabilities)).double() / count
     assert (shares[probabilities == 0] == 0).all()
     spread = (probabilities * (1 - probabilities) / count).sqrt()
@@ -143,14 +157,16 @@ def assert_drawn_from(probabilities: torch.Tensor, rows: dict[Key, Rollout]) -> 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
 def test_first_tokens_come_as_often_as_the_model_says(
-    sample: Sample, policy: PreTrainedModel, undecided: SamplingRequest, temperature: float
+    draw: Draw, undecided: PreTrainedModel, temperature: float
 ) -> None:
-    probabilities = next_token(policy, undecided, temperature)
+    probabilities = next_token(undecided, temperature)
     assert (probabilities > 0.01).sum() > 5
-    rows = sample(num_samples=2500, batch_size=2500, chosen=[undecided], max_tokens=1, temperature=temperature)
-    assert_drawn_from(probabilities, rows)
-    with pytest.raises(AssertionError):
-        assert_drawn_from(next_token(policy, undecided, 1.5 * temperature), rows)
+    tokens = draw(2500, temperature=temperature)
+    assert_drawn_from(probabilities, tokens)
+    for other in (0.6, 1.0, 1.7):
+        if other != temperature:
+            with pytest.raises(AssertionError):
+                assert_drawn_from(next_token(undecided, other), tokens)
 
 
 def nucleus(p: torch.Tensor) -> torch.Tensor:
@@ -164,21 +180,17 @@ def nucleus(p: torch.Tensor) -> torch.Tensor:
         ({"top_k": 3}, lambda p: p >= p.sort(descending=True).values[2]),
         ({"min_p": 0.2}, lambda p: p >= 0.2 * p.max()),
         ({"top_p": 0.5}, nucleus),
+        ({"top_k": 4, "min_p": 0.4}, lambda p: (p >= p.sort(descending=True).values[3]) & (p >= 0.4 * p.max())),
     ],
-    ids=["top_k", "min_p", "top_p"],
+    ids=["top_k", "min_p", "top_p", "top_k and min_p"],
 )
 def test_filters_keep_exactly_the_tokens_they_promise(
-    sample: Sample,
-    policy: PreTrainedModel,
-    undecided: SamplingRequest,
-    options: dict[str, Any],
-    kept: Callable[[torch.Tensor], torch.Tensor],
+    draw: Draw, undecided: PreTrainedModel, options: dict[str, Any], kept: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    probabilities = next_token(policy, undecided, 1.3)
+    probabilities = next_token(undecided, 1.3)
     probabilities = probabilities * kept(probabilities)
-    assert 2 < (probabilities > 0).sum() < 60
-    rows = sample(num_samples=1500, batch_size=1500, chosen=[undecided], max_tokens=1, temperature=1.3, **options)
-    assert_drawn_from(probabilities / probabilities.sum(), rows)
+    assert 1 < (probabilities > 0).sum() < 60
+    assert_drawn_from(probabilities / probabilities.sum(), draw(1500, temperature=1.3, **options))
 
 
 def test_a_prompt_that_fills_the_context_or_is_empty_is_refused(sample: Sample) -> None:

@@ -210,8 +210,9 @@ def validation_numbers(
         found[f"length_mae_p{percent}"] = error[here].mean()
     for number, name in enumerate(data.domains):
         found[f"{name}/length_mae"] = error[batch.domain[batch.states.trajectory] == number].mean()
-    boundary = PromptBoundaryErrors(gamma, ["all"])
-    boundary.update(predicted[batch.position == 0], batch.length, batch.prompt, batch.domain)
+    boundary, first = PromptBoundaryErrors(gamma, ["all"]), batch.position == 0
+    rows = batch.states.trajectory[first]
+    boundary.update(predicted[first], batch.length[rows], batch.prompt[rows], batch.domain[rows])
     found |= boundary.compute()
     return {f"val/{name}": float(number) for name, number in found.items()}
 
@@ -236,6 +237,17 @@ def test_validation_reports_the_whole_data_however_it_is_batched(
     assert expected == pytest.approx({name: found[name] for name in expected}, rel=1e-4)
     per_domain = {f"val/{d}/{m}" for d in ("math", "code") for m in ("boundary_mre", "length_relative_error_p75")}
     assert per_domain <= set(found)
+
+
+def test_rows_whose_prompt_was_clipped_away_have_no_prompt_boundary(
+    make_data: Make, make_module: Make, make_trainer: Make
+) -> None:
+    module, data = make_module(target=DiscountedReturn(gamma=0.9)), make_data(batch_size=1, max_length=14)
+    (found,) = make_trainer().validate(module, datamodule=data, verbose=False)
+    shown = (whole(data, "val").position == 0).sum()
+    assert 0 < shown < len(data.datasets["val"])
+    expected = validation_numbers(module, data, TokenMean())
+    assert expected == pytest.approx({name: found[name] for name in expected}, rel=1e-4)
 
 
 @pytest.mark.timeout(120)

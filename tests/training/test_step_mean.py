@@ -175,6 +175,7 @@ def test_gradients_are_clipped_after_they_have_become_the_mean(setting: Setting)
     whole = setting.change(64)
     norm = torch.sqrt(sum(g.square().sum() for g in whole.values()))
     clipped = setting.change(16, accumulate_grad_batches=4, gradient_clip_val=float(norm) / 2)
-    assert_same({name: g / 2 for name, g in whole.items()}, clipped)
+    # torch adds 1e-6 to the norm that it divides by
+    assert_same({name: g / 2 for name, g in whole.items()}, clipped, tolerance=1e-6)
     unclipped = setting.change(16, accumulate_grad_batches=4, gradient_clip_val=float(norm) * 1.01)
     assert_same(whole, unclipped)

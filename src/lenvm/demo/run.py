@@ -33,7 +33,7 @@ _FIT_CONFIG = Path(__file__).parent / "fit.yaml"
 def demo(
     output: Path = Path("results/demo"),
     *,
-    train_prompts: int = 1800,
+    train_prompts: int = 1500,
     train_samples: int = 6,
     test_prompts: int = 150,
     test_samples: int = 64,
