@@ -76,3 +76,15 @@ def test_a_browser_draws_every_token_of_the_report(results: Path) -> None:
 def test_the_demo_may_be_run_again(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--output", str(results), "--train_prompts=0"]) == 2
     assert "must be at least 1" in capsys.readouterr().err
+
+
+def test_the_readmes_python_works_on_the_demos_model(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "demo").symlink_to(results)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.strip().removeprefix("tensor([").removesuffix("])")) > 1

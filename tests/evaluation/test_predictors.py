@@ -24,9 +24,9 @@ from lenvm.evaluation.prompt_boundary import errors
 def table(num_prompts: int, seed: int) -> PromptTable:
     """Prompts whose answers are as long as one word asks for, and longer for longer prompts."""
     rng = np.random.default_rng(seed)
-    words = {"brief": 10.0, "plain": 40.0, "epic": 200.0}
+    words = {"brief": 20.0, "plain": 40.0, "epic": 80.0}
     kinds = rng.choice(list(words), num_prompts)
-    sizes = rng.integers(5, 50, num_prompts)
+    sizes = rng.integers(2, 100, num_prompts)
     texts = [
         f"write something {kind} about {' '.join(['things'] * size)}" for kind, size in zip(kinds, sizes, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -59,6 +60,14 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("LENVM_TRACEBACK"):
             raise
         print(f"lenvm: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"lenvm: error: no space left to write {error.filename or 'results'}; free some and resume.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("lenvm: interrupted; what was written so far is kept.", file=sys.stderr)
