@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 # before any import of transformers or datasets, which read them once
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="lenvm-tests-")  # nothing goes to the home folder
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import atexit
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ import torch
 from hypothesis import settings
 from transformers import PreTrainedTokenizerBase
 
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)
 settings.register_profile("lenvm", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("lenvm")

@@ -254,6 +254,33 @@ def test_domains_have_the_same_numbers_in_every_split(module: Make, write_json_l
     assert sorted(data.domains[i] for i in batch.domain.tolist()) == ["code", "law", "math"]
 
 
+def test_every_row_keeps_its_own_prompt_and_domain_through_the_split(module: Make, write_json_lines: Write) -> None:
+    rows = [
+        {"prompt": f"{p}", "completion": "x" * (k + 1), "prompt_id": f"p{p}", "domain": f"of p{p}"}
+        for k in range(3)
+        for p in range(12)
+    ]
+    rows[5]["finish_reason"] = "length"
+    data = module(train=str(write_json_lines(rows)), val_fraction=0.25, test_fraction=0.25)
+    for dataset in data.datasets.values():
+        batch = dataset[list(range(len(dataset)))]
+        for row, (prompt, domain) in enumerate(zip(batch.prompt.tolist(), batch.domain.tolist(), strict=True)):
+            assert data.domains[domain] == f"of {dataset.prompt_ids[prompt]}"
+            start = int(batch.flat_index[batch.states.trajectory == row][0]) % batch.input_ids.shape[1]
+            text = data.tokenizer.decode(batch.input_ids[row, : start + 1])
+            assert f"p{text}" == dataset.prompt_ids[prompt]
+
+
+@pytest.mark.parametrize("include_terminal", [True, False])
+def test_the_terminal_state_is_supervised_when_asked_for(
+    module: Make, write_json_lines: Write, include_terminal: bool
+) -> None:
+    path = str(write_json_lines(text_rows(4, 1)))
+    data = module(train=path, val_fraction=0.0, include_terminal=include_terminal)
+    (batch,) = batches(data.train_dataloader())
+    assert (batch.states.remaining == 0).sum() == (4 if include_terminal else 0)
+
+
 def test_columns_read_files_with_other_names(module: Make, write_json_lines: Write) -> None:
     rows = [{"q": row["prompt"], "a": row["completion"], "score": 1} for row in text_rows(4, 1)]
     columns = {"prompt": "q", "completion": "a"}

@@ -40,12 +40,16 @@ SCHEMES.append(pytest.param(Bucketed(window=3), id="Bucketed-3"))
 laws = pytest.mark.parametrize("scheme", SCHEMES)
 
 
+# one prompt with a single completion: equally many everywhere have to divide the batch size
+unequal = st.lists(st.integers(1, 6), min_size=1, max_size=30).map(lambda sizes: [1, *sizes])
+
+
 def test_discovery_finds_the_three_schemes_of_the_contract() -> None:
     assert {Shuffled, Grouped, Bucketed} <= set(discovered())
 
 
 @laws
-@given(per_prompt=st.lists(st.integers(1, 6), min_size=1, max_size=30), batch_size=st.integers(6, 20))
+@given(per_prompt=unequal, batch_size=st.integers(6, 20))
 def test_every_row_comes_exactly_once_in_batches_no_larger_than_asked(
     scheme: AbstractBatching, per_prompt: list[int], batch_size: int
 ) -> None:
@@ -69,7 +73,7 @@ def test_equally_many_completions_per_prompt_fill_every_batch(scheme: AbstractBa
     assert {len(batch) for batch in batches(scheme, facts([4] * 40), 16)} == {16}
 
 
-@given(per_prompt=st.lists(st.integers(1, 6), min_size=1, max_size=30), batch_size=st.integers(6, 20))
+@given(per_prompt=unequal, batch_size=st.integers(6, 20))
 def test_grouped_keeps_prompts_whole(per_prompt: list[int], batch_size: int) -> None:
     rows = facts(per_prompt)
     home: dict[int, int] = {}
@@ -82,6 +86,11 @@ def test_grouped_fills_all_batches_but_the_last_where_sizes_divide() -> None:
     sizes = [len(batch) for batch in batches(Grouped(), facts([4] * 41), 16)]
     assert sizes[:-1] == [16] * 10
     assert sizes[-1] == 4
+
+
+def test_grouped_refuses_a_batch_size_that_equal_groups_do_not_divide() -> None:
+    with pytest.raises(InputError, match=r"needs a `batch_size` that the 6 completions .* got 16, try 12"):
+        batches(Grouped(), facts([6] * 10), 16)
 
 
 def test_grouped_puts_a_prompt_where_there_is_room() -> None:

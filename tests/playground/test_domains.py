@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout, prompt_hash
+from lenvm.errors import InputError
 from lenvm.playground import is_correct, sampling_requests
 from lenvm.playground.corpus import draw_distinct_problems, draw_problems, draw_texts, is_held_out
 from lenvm.playground.domains import ANSWER_MARKER, DOMAINS, Problem, write_solution
@@ -150,7 +151,7 @@ def test_distinct_problems_are_distinct_and_shared_out_among_the_domains(held_ou
 
 def test_more_prompts_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DOMAINS, "instruction", InstructionDomain(max_items=2))
-    with pytest.raises(ValueError, match="expected 400 different prompts, found only 3"):
+    with pytest.raises(InputError, match=r"the instruction domain has only \d+ different prompts"):
         draw_distinct_problems(400, seed=0, held_out=False, domains=("instruction",))
 
 

@@ -83,7 +83,6 @@ def test_a_bad_prompt_is_named_by_file_and_line_and_nothing_is_written(
         pytest.param(
             {"prompts": [""]},
             "empty `prompt`",
-            marks=pytest.mark.xfail(reason="src: an empty text in `prompts` ends in a BadRowError, not an InputError"),
         ),
     ],
 )

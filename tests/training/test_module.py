@@ -211,8 +211,9 @@ def validation_numbers(
     for number, name in enumerate(data.domains):
         found[f"{name}/length_mae"] = error[batch.domain[batch.states.trajectory] == number].mean()
     boundary, first = PromptBoundaryErrors(gamma, ["all"]), batch.position == 0
-    rows = batch.states.trajectory[first]
-    boundary.update(predicted[first], batch.length[rows], batch.prompt[rows], batch.domain[rows])
+    at_boundary = torch.full((len(batch.length),), torch.nan, dtype=torch.float64)
+    at_boundary[batch.states.trajectory[first]] = predicted[first]
+    boundary.update(at_boundary, batch.length, batch.prompt, batch.domain)
     found |= boundary.compute()
     return {f"val/{name}": float(number) for name, number in found.items()}
 
@@ -239,7 +240,7 @@ def test_validation_reports_the_whole_data_however_it_is_batched(
     assert per_domain <= set(found)
 
 
-def test_rows_whose_prompt_was_clipped_away_have_no_prompt_boundary(
+def test_rows_whose_prompt_was_clipped_away_count_with_their_length_but_not_their_prediction(
     make_data: Make, make_module: Make, make_trainer: Make
 ) -> None:
     module, data = make_module(target=DiscountedReturn(gamma=0.9)), make_data(batch_size=1, max_length=14)

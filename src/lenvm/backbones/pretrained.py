@@ -34,7 +34,9 @@ class PretrainedBackbone(AbstractBackbone):
     ) -> None:
         transformer = _load(name, revision, dtype, attention)
         if gradient_checkpointing:
-            transformer.gradient_checkpointing_enable()
+            # transformers 5.2x renames it, and warns about the older name
+            enable = getattr(transformer, "activation_checkpointing_enable", None)
+            (enable or transformer.gradient_checkpointing_enable)()
         super().__init__(transformer, freeze)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -34,7 +35,8 @@ class _SaveRunConfig(SaveConfigCallback):
         root = Path(trainer.default_root_dir)
         name = str(getattr(stage, "value", stage))  # an enumeration when called from Python
         path = root / ("config.yaml" if name == "fit" else f"config-{name}.yaml")
-        if stage == "fit" and path.exists() and trainer.ckpt_path is None and self.config.get("ckpt_path") is None:
+        finished = any((root / "checkpoints").glob("*.ckpt")) or (root / "model").exists()
+        if stage == "fit" and finished and trainer.ckpt_path is None and self.config.get("ckpt_path") is None:
             raise InputError(
                 f"{root} already holds a run; resume it with `--ckpt_path last`, or choose another folder with "
                 "`--trainer.default_root_dir`."
@@ -115,7 +117,10 @@ def checkpoints(folder: Path) -> list[Callback]:
 def run(command: str, args: list[str]) -> None:
     """Runs one Lightning command."""
     with command_line(command, [_spelled(word) for word in args]):
-        LenvmCLI()
+        try:
+            LenvmCLI()
+        except MisconfigurationException as error:
+            raise InputError(f"Lightning cannot run this: {error}") from error
 
 
 @contextmanager

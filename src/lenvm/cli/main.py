@@ -62,15 +62,13 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"lenvm: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if os.environ.get("LENVM_TRACEBACK"):
             raise
-        print(
-            f"lenvm: error: no space left to write {error.filename or 'results'}; free some and resume.",
-            file=sys.stderr,
-        )
+        hint = " Free some space and run it again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        print(f"lenvm: error: {error}.{hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("lenvm: interrupted; what was written so far is kept.", file=sys.stderr)
+        print("lenvm: interrupted; finished files and checkpoints are kept.", file=sys.stderr)
         return 130
     return 0
 

@@ -12,6 +12,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lenvm.data.batching import AbstractBatching, RowFacts
 from lenvm.data.collate import RolloutBatch
+from lenvm.errors import InputError
 
 
 class BatchSampler(DistributedSampler[list[int]]):
@@ -58,6 +59,11 @@ class BatchSampler(DistributedSampler[list[int]]):
         else:
             batches = self.batching.batches(self.rows, self.batch_size, np.random.default_rng([self.seed, self.epoch]))
             # in training every process needs equally many batches, or the gradients wait for each other forever
+            if len(batches) < self.num_replicas:
+                raise InputError(
+                    f"{len(batches)} training batch(es) of up to {self.batch_size} completions cannot be shared by "
+                    f"{self.num_replicas} processes; lower `batch_size` or use fewer devices."
+                )
             batches = batches[: len(batches) - len(batches) % self.num_replicas]
         return batches[self.rank :: self.num_replicas]
 

@@ -24,7 +24,8 @@ def numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 def split_prompts(prompt_ids: Iterable[str], fractions: dict[str, float], seed: int) -> dict[str, set[str]]:
     """Shares the prompts out; what the fractions leave is `train`.
 
-    A prompt's place depends on its id and the seed alone, not on the order of the rows; the sizes are exact.
+    A prompt's place depends on the set of prompts and the seed, not on the order of the rows; the sizes are exact. More
+    prompts move some of them: give `val` and `test` files of their own where the training data is to grow.
 
     Raises:
         InputError: if a fraction is not in [0, 1), or if a part that was asked for would be empty.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -135,7 +136,8 @@ def _encoded_batches(
     def refuse(place: str, reason: str) -> None:
         if on_bad_row == "stop":
             raise InputError(f"{place}: {reason}. Mend the row, or pass `--on-bad-row skip` to pass over such rows.")
-        report.skipped[reason.split(":")[0].split(" (")[0]] += 1
+        kind = re.sub(r"\d+", "N", reason.split(":")[0].split(" (")[0])  # rows differ in numbers, not in what is wrong
+        report.skipped[kind] += 1
         report.first_skipped = report.first_skipped or f"{place}: {reason}"
 
     has_ids: bool | None = None

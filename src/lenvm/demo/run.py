@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def demo(
     """
     if min(train_prompts, train_samples, test_prompts, test_samples, epochs) < 1:
         raise InputError("numbers of prompts, samples and epochs must be at least 1.")
+    _clear(output)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
     console, seconds = Console(), dict[str, float]()
@@ -80,6 +82,16 @@ def demo(
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _print(console, summary)
     print(f"Done. Everything is under {output}: open report.html, or run `tensorboard --logdir {output}`.")
+
+
+def _clear(output: Path) -> None:
+    """Removes what an earlier demo left; anything else in the folder is somebody's work and stops the demo."""
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not (output / "rollouts" / "test.parquet").exists():
+        raise InputError(f"{output} holds something that is not a demo; choose another folder with `--output`.")
+    for name in ("checkpoints", "tensorboard", "model", "figures", "cache"):
+        shutil.rmtree(output / name, ignore_errors=True)
 
 
 def _sample(name: str, num_prompts: int, num_samples: int, seed: int) -> list[Rollout]:
@@ -110,8 +122,6 @@ def _fit(output: Path, files: dict[str, Path], epochs: int, seed: int) -> LenvmC
         "trainer.default_root_dir": output,
         "trainer.max_epochs": epochs,
     }
-    for old in (output / "config.yaml", *output.glob("tensorboard/events*")):
-        old.unlink(missing_ok=True)
     with command_line("fit", ["--config", str(_FIT_CONFIG), *(f"--{k}={v}" for k, v in options.items())]):
         return LenvmCLI()
 

@@ -21,8 +21,9 @@ _MODEL, _CONSTANT = "length value model", "best constant"
 def position_errors(position: Floats, remaining: Floats, predicted: Floats) -> dict[str, dict[str, float]]:
     """Mean absolute error of the remaining length at relative positions, in tokens.
 
-    The relative position q of a completion of L tokens is the state t = floor(q * L). At each of them the best constant
-    is the median of the true remaining lengths there, which no other constant can beat.
+    The relative position q of a completion of L tokens is the state t = floor(q * L). The best constant takes every
+    completion to be as long as the median of them and counts down: `max(median(L) - t, 1)`. Like the model, it sees t
+    and not q; it is chosen on the very completions it is judged on.
 
     Args:
         position: t of each state; (N,).
@@ -33,6 +34,9 @@ def position_errors(position: Floats, remaining: Floats, predicted: Floats) -> d
         For the model and the best constant, the error at `0`, `25`, `50` and `75` percent.
     """
     length = position + remaining
+    if not (position == 0).any():
+        raise InputError("no state at 0% of a completion; are the predictions of whole completions?")
+    constant = np.median(length[position == 0])
     errors: dict[str, dict[str, float]] = {_MODEL: {}, _CONSTANT: {}}
     for q in POSITIONS:
         here = position == np.floor(q * length)
@@ -40,7 +44,7 @@ def position_errors(position: Floats, remaining: Floats, predicted: Floats) -> d
             raise InputError(f"no state at {q:.0%} of a completion; are the predictions of whole completions?")
         true, name = remaining[here], f"{q * 100:.0f}"
         errors[_MODEL][name] = float(np.abs(predicted[here] - true).mean())
-        errors[_CONSTANT][name] = float(np.abs(np.median(true) - true).mean())
+        errors[_CONSTANT][name] = float(np.abs(np.maximum(constant - position[here], 1.0) - true).mean())
     return errors
 
 
@@ -54,7 +58,10 @@ def by_position(predictions: Path, *, output: Path | None = None) -> None:
     if not predictions.is_file():
         raise InputError(f"expected the predictions.parquet of `lenvm predict`, found none at {predictions}.")
     output = output or predictions.parent / "by_position"
-    columns = pq.read_table(predictions, columns=["position", "remaining", "predicted_remaining"])
+    wanted = ["position", "remaining", "predicted_remaining"]
+    if missing := set(wanted) - set(pq.read_schema(predictions).names):
+        raise InputError(f"{predictions} has no column {min(missing)!r}; expected what `lenvm predict` writes.")
+    columns = pq.read_table(predictions, columns=wanted)
     errors = position_errors(*(column.to_numpy().astype(float) for column in columns.itercolumns()))
     output.mkdir(parents=True, exist_ok=True)
     (output / "summary.json").write_text(json.dumps({"length_mae": errors}, indent=2) + "\n", encoding="utf-8")

@@ -83,7 +83,9 @@ class TfidfRidge(AbstractLengthPredictor):
     name = "TF-IDF + ridge"
 
     def fit(self, table: PromptTable) -> None:
-        features = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, max_features=100_000)
+        # words of one prompt teach nothing, unless there are few prompts
+        min_df = 2 if len(table.texts) > 100 else 1
+        features = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=min_df, max_features=100_000)
         model = make_pipeline(features, RidgeCV(alphas=(0.1, 0.3, 1.0, 3.0, 10.0)))
         self.model = _on_log_length(model).fit(np.asarray(table.texts, dtype=object), table.lengths)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from lenvm.data import Rollout, RolloutDataModule
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.reading import find_files, read_hub_rows, read_rows
 from lenvm.data.rollout import BadRowError, parse_rollout
+from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
 from lenvm.evaluation.predictors import (
     AbstractLengthPredictor,
@@ -32,6 +32,7 @@ from lenvm.evaluation.predictors import (
 )
 from lenvm.metrics import return_consistent_length
 from lenvm.models import LengthValueModel
+from lenvm.models.value_model import check_tokenizer
 from lenvm.report.plots import error_bars, predicted_against_true
 
 
@@ -43,7 +44,8 @@ def errors(predicted: Floats, true: Floats) -> dict[str, float]:
         "mre": float(relative.mean()),
         "median_re": float(np.median(relative)),
         "mae": float(np.abs(predicted - true).mean()),
-        "kendall_tau": math.nan if constant else float(kendalltau(predicted, true).statistic),
+        # a constant ranks nothing; 0 is what chance gives
+        "kendall_tau": 0.0 if constant else float(kendalltau(predicted, true).statistic),
     }
 
 
@@ -72,7 +74,7 @@ def prompt_table(
         elif rollout.finish_reason == "stop":
             encoded = encoder.encode([rollout])[0]
             if isinstance(encoded, BadRowError):
-                raise InputError(f"prompt {rollout.prompt_id}: {encoded}.")
+                continue  # the run has reported and skipped it
             lengths[rollout.prompt_id].append(len(encoded.completion_ids))
         else:
             continue
@@ -184,6 +186,7 @@ def _data_of_run(run: Path, model: LengthValueModel) -> RolloutDataModule:
         data: RolloutDataModule = parser.instantiate_classes(parser.parse_object({"data": settings})).data
     except ArgumentError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    check_tokenizer(model.tokenizer_fingerprint, fingerprint(data.tokenizer), str(run / "model"))
     data.setup("evaluate")
     return data
 
@@ -192,10 +195,11 @@ def _rollouts(data: RolloutDataModule, split: str) -> Iterator[Rollout]:
     """The rows of a split, as they stand in its files."""
     source = data.sources[split] or data.sources["train"]
     sources = [source] if isinstance(source, str) else list(source or [])
-    columns = data.read_options["columns"]
+    columns: Any = data.read_options["columns"]
+    split_name = str(data.read_options["hub_split"])
     files = find_files(sources)
     wanted = set(data.datasets[split].prompt_ids)
-    rows = read_rows(files, columns) if files is not None else read_hub_rows(sources[0], "train", columns)  # type: ignore[arg-type]
+    rows = read_rows(files, columns) if files is not None else read_hub_rows(sources[0], split_name, columns)
     for row in rows:
         try:
             rollout = parse_rollout(row.data) if row.data is not None else None

@@ -72,7 +72,7 @@ class PromptBoundaryErrors(Metric):
         """Adds completions.
 
         Args:
-            predicted: length predicted at the prompt boundary; (B,).
+            predicted: length predicted at the prompt boundary; NaN where it was not in the window; (B,).
             length: true completion length, EOS included; (B,).
             prompt: number of the prompt; (B,).
             domain: number of the domain; (B,).
@@ -83,19 +83,23 @@ class PromptBoundaryErrors(Metric):
         self.domain.append(domain)
 
     def pairs(self) -> BoundaryPairs:
-        """One predicted and one true length per prompt."""
-        prompt = dim_zero_cat(self.prompt).cpu()
+        """One predicted and one true length per prompt that was predicted at least once."""
+        prompt, predicted = dim_zero_cat(self.prompt).cpu(), dim_zero_cat(self.predicted).cpu().double()
         numbers, groups = torch.unique(prompt, return_inverse=True)
-        first = torch.full((len(numbers),), len(prompt)).scatter_reduce(0, groups, torch.arange(len(prompt)), "amin")
+        known = (~predicted.isnan()).nonzero().flatten()
+        nowhere = len(prompt)
+        first = torch.full((len(numbers),), nowhere).scatter_reduce(0, groups[known], known, "amin")
         true = return_consistent_length(dim_zero_cat(self.length).cpu(), groups, self.gamma)
-        predicted = dim_zero_cat(self.predicted).cpu()[first].double()
-        return BoundaryPairs(predicted, true, dim_zero_cat(self.domain).cpu()[first])
+        seen = first < nowhere
+        return BoundaryPairs(predicted[first[seen]], true[seen], dim_zero_cat(self.domain).cpu()[first[seen]])
 
     def compute(self) -> dict[str, Tensor]:
         """`boundary_mre` (Eq. 15), `boundary_mae`, `boundary_kendall_tau`, and the same as `DOMAIN/...`."""
         if len(self.prompt) == 0:
             return {}
         pairs = self.pairs()
+        if len(pairs.true) == 0:
+            return {}
         results = boundary_errors(pairs.predicted, pairs.true)
         if len(self.domains) > 1:
             for i, name in enumerate(self.domains):

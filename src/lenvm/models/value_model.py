@@ -86,6 +86,8 @@ class LengthValueModel(nn.Module):
         Raises:
             InputError: if this model was built with another target or gamma than the earlier one.
         """
+        if config.tokenizer_fingerprint is not None and self.tokenizer_fingerprint is not None:
+            check_tokenizer(config.tokenizer_fingerprint, self.tokenizer_fingerprint, "the checkpoint")
         target = build(config.target, AbstractLengthTarget)  # type: ignore[type-abstract]
         gamma = config.gamma if target.reference_gamma is None else target.reference_gamma
         summary = LengthSummary(gamma=gamma, max_length=int(getattr(target, "max_length", 1) or 1))
@@ -131,6 +133,9 @@ class LengthValueModel(nn.Module):
         """
         if any(len(prompt) == 0 for prompt in prompts):
             raise InputError("a prompt without tokens has no state to predict from; drop empty prompts.")
+        longest, context = max(map(len, prompts), default=0), self.backbone.context_length
+        if context is not None and longest > context:
+            raise InputError(f"a prompt has {longest} tokens, more than the model's context of {context}; shorten it.")
         device = next(self.parameters()).device
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         lengths = torch.empty(len(prompts))
@@ -215,6 +220,19 @@ class LengthValueModel(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, tokenizer)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def check_tokenizer(expected: str | None, given: str, origin: str) -> None:
+    """Makes sure that token ids mean what they meant in training.
+
+    Raises:
+        InputError: if the fingerprints differ.
+    """
+    if expected is not None and expected != given:
+        raise InputError(
+            f"{origin} was trained with a tokenizer of fingerprint {expected}, but the given one has {given}: their "
+            "token ids mean different things; use the generator's tokenizer that it was trained with."
+        )
 
 
 def _find(name: str, revision: str | None) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice, zip_longest
 from random import Random
 
+from lenvm.errors import InputError
 from lenvm.playground.domains import DOMAINS, Problem, write_solution
 
 _HELD_OUT_SHARE = 0.1
@@ -14,7 +16,8 @@ _HELD_OUT_SHARE = 0.1
 def is_held_out(prompt: str) -> bool:
     """Whether a prompt belongs to the tenth that nothing in the playground is ever trained on.
 
-    The split depends on the prompt's text alone, so it is the same in every run and for every seed.
+    The split depends on the prompt's text alone, so it is the same in every run and for every seed. It is a split of
+    wordings: the same question may be among the training prompts with other words or another length hint.
     """
     return hashlib.sha256(prompt.encode()).digest()[0] < _HELD_OUT_SHARE * 256
 
@@ -39,21 +42,25 @@ def draw_problems(*, seed: int, held_out: bool, domains: tuple[str, ...] = tuple
 def draw_distinct_problems(
     count: int, *, seed: int, held_out: bool, domains: tuple[str, ...] = tuple(DOMAINS)
 ) -> list[Problem]:
-    """`count` problems with different prompts, in equal shares per domain as far as a domain has that many.
+    """`count` problems with different prompts, in equal shares per domain, the domains in turn.
 
     Raises:
-        ValueError: if the domains do not hold `count` different prompts.
+        InputError: if a domain does not hold its share of different prompts.
     """
+    shares = [count // len(domains) + (i < count % len(domains)) for i in range(len(domains))]
+    drawn = [_distinct(name, share, seed, held_out) for name, share in zip(domains, shares, strict=True)]
+    return [problem for turn in zip_longest(*drawn) for problem in turn if problem is not None]
+
+
+def _distinct(domain: str, count: int, seed: int, held_out: bool) -> list[Problem]:
     found: dict[str, Problem] = {}
-    for draws, problem in enumerate(draw_problems(seed=seed, held_out=held_out, domains=domains)):
+    draws = draw_problems(seed=seed, held_out=held_out, domains=(domain,))
+    for problem in islice(draws, 200 * count + 10_000):
         if len(found) == count:
             break
-        if draws > 100 * count + 10_000:
-            raise ValueError(
-                f"expected {count} different prompts, found only {len(found)} in {draws} draws "
-                f"(domains {', '.join(domains)}, held_out={held_out}); ask for fewer."
-            )
         found.setdefault(problem.prompt, problem)
+    if len(found) < count:
+        raise InputError(f"the {domain} domain has only {len(found)} different prompts of this kind; ask for fewer.")
     return list(found.values())
 
 

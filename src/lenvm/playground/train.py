@@ -103,7 +103,7 @@ def train_policy(
 ) -> Path:
     """Trains the playground policy from nothing and writes it as a transformers model folder.
 
-    The result is what `lenvm.playground.load_policy` ships: about 0.9 M parameters, trained on procedural text that
+    The result is what lies in `lenvm.playground.POLICY_FOLDER`: about 0.9 M parameters, trained on procedural text that
     never contains a held-out prompt.
 
     Args:
@@ -141,4 +141,5 @@ def train_policy(
     trainer.fit(module, DataLoader(batches, batch_size=None))
     module.model.save_pretrained(output)
     tokenizer.save_pretrained(output)
+    print(f"Done. The policy is in {output}.")
     return output

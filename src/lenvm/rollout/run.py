@@ -69,7 +69,10 @@ def rollout(
 
 def _prompts(source: Path | list[str]) -> list[Rollout]:
     if isinstance(source, list):
-        return [parse_prompt({"prompt": text}) for text in dict.fromkeys(source)]
+        try:
+            return [parse_prompt({"prompt": text}) for text in dict.fromkeys(source)]
+        except BadRowError as error:
+            raise InputError(f"`prompts`: {error}.") from error
     files = find_files([source])
     if files is None:
         raise InputError(f"{source} does not exist; expected a file or folder of rows with a `prompt`.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -66,7 +68,7 @@ def load_generator(name: str, revision: str | None = None) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             name, revision=revision, dtype="auto", use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"could not load the generator {name!r}: {reason} Check the name or folder.") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -181,7 +183,8 @@ class TransformersSampler:
         output = self.model(
             input_ids=batch.last[:, None],
             attention_mask=batch.mask,
-            position_ids=batch.mask.sum(-1, keepdim=True) - 1,
+            # a row that has ended and waits for others may stand where the model has no position any more
+            position_ids=(batch.mask.sum(-1, keepdim=True) - 1).clamp_max((self._context or sys.maxsize) - 1),
             past_key_values=batch.cache,
             use_cache=True,
         )

@@ -39,16 +39,17 @@ class LengthFigures(Callback):
                 pairs.predicted.numpy(), pairs.true.numpy(), names
             )
         if self.num_curves:
-            figures["value_curves"] = value_curves(self._curves(pl_module, data))
+            figures["value_curves"] = value_curves(self._curves(trainer, pl_module, data))
         for logger in loggers:
             for name, figure in figures.items():
                 logger.experiment.add_figure(f"val/{name}", figure, trainer.global_step)
 
-    def _curves(self, module: LengthValueModule, data: RolloutDataModule) -> list[ValueCurve]:
+    def _curves(self, trainer: L.Trainer, module: LengthValueModule, data: RolloutDataModule) -> list[ValueCurve]:
         dataset = data.datasets["val"]
         chosen = torch.linspace(0, len(dataset) - 1, min(self.num_curves, len(dataset))).long().tolist()
         batch: RolloutBatch = dataset[chosen]
-        with torch.no_grad():
+        # outside of Lightning's own steps, the trainer's precision has to be asked for
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
             # the module's model may be sharded or on a device; the batch follows its input
             predicted = (
                 module.model.remaining(batch.input_ids.to(module.device)).flatten(0, 1).float().cpu()[batch.flat_index]

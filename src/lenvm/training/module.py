@@ -125,7 +125,10 @@ class LengthValueModule(L.LightningModule):
         with torch.no_grad():
             mae = (self.model.head.remaining(raw, self.model.target) - batch.states.remaining).abs().mean()
         logged = {"train/loss": mean, "train/length_mae": mae}
-        self.log_dict(logged, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(errors))
+        # one process is a fair sample of a step, and its curve costs no communication
+        self.log_dict({f"{name}_step": number for name, number in logged.items()}, prog_bar=True)
+        epoch = {f"{name}_epoch": number for name, number in logged.items()}
+        self.log_dict(epoch, on_step=False, on_epoch=True, batch_size=len(errors), sync_dist=True)
         return self._step_mean.scaled_sum(errors, weights, self.trainer)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -193,6 +196,8 @@ class LengthValueModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes target and gamma from the checkpoint, where the configuration leaves them open."""
+        if CHECKPOINT_KEY not in checkpoint:
+            raise InputError("the checkpoint was not written by `lenvm fit`; give one that was.")
         config = LengthValueConfig.from_dict(checkpoint[CHECKPOINT_KEY], "the checkpoint")
         self.model.restore_calibration(config)
 
@@ -229,9 +234,11 @@ class LengthValueModule(L.LightningModule):
         self.length_errors.update(
             predicted, states.remaining, value_error, batch.position, batch.length[rows], batch.domain[rows]
         )
+        # a completion whose beginning lies outside the context has a length, but no prediction at the boundary
         first = batch.position == 0
-        row = rows[first]
-        self.boundary_errors.update(predicted[first], batch.length[row], batch.prompt[row], batch.domain[row])
+        at_boundary = torch.full(batch.length.shape, torch.nan, device=predicted.device)
+        at_boundary[rows[first]] = predicted[first].float()
+        self.boundary_errors.update(at_boundary, batch.length, batch.prompt, batch.domain)
 
     def _log_metrics(self, stage: str) -> None:
         results = {**self.length_errors.compute(), **self.boundary_errors.compute()}

@@ -31,8 +31,8 @@ _SCHEMA = pa.schema(
 class ParquetPredictions(Callback):
     """Writes one row per supervised state while `predict` runs: `predictions.parquet`, one file per process.
 
-    Columns: row (completion in the split), prompt_id, domain, position (t), next_id (token that followed), remaining
-    (true, in tokens), predicted_remaining (in tokens), value (in (-1, 0]).
+    Columns: row (number among the split's kept completions), prompt_id, domain, position (t), next_id (token that
+    followed), remaining (true, in tokens), predicted_remaining (in tokens), value (in (-1, 0]).
 
     Args:
         folder: where the file goes; left out, the trainer's root folder.
