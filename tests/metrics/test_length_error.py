@@ -51,6 +51,7 @@ def by_numpy(states: States) -> dict[str, float]:
     }
     for q in POSITIONS:
         here = position == np.floor(q * length)
+        found[f"value_mse_p{q * 100:.0f}"] = np.mean(value_error[here] ** 2)
         found[f"length_mae_p{q * 100:.0f}"] = np.mean(error[here])
         found[f"length_relative_error_p{q * 100:.0f}"] = np.mean(error[here] / remaining[here])
     return {name: float(number) for name, number in found.items()}

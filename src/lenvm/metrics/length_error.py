@@ -63,7 +63,7 @@ class LengthErrors(Metric):
                 sums[:, column].index_add_(0, domain[here], term[here].to(sums.dtype))
 
     def compute(self) -> dict[str, Tensor]:
-        """`value_mse`, `length_mae`, `length_relative_error`, the last two also `_p0` ... `_p75`, and `DOMAIN/...`."""
+        """`value_mse`, `length_mae`, `length_relative_error`; each also as `_p0` to `_p75`, and all as `DOMAIN/...`."""
         results = self._named(*(getattr(self, n).sum(0) for n in ("absolute", "relative", "value", "count")))
         if len(self.domains) > 1:
             for i, domain in enumerate(self.domains):
@@ -78,6 +78,7 @@ class LengthErrors(Metric):
             "length_relative_error": relative[0] / count[0],
         }
         for column, q in enumerate(POSITIONS, 1):
+            named[f"value_mse_p{q * 100:.0f}"] = value[column] / count[column]
             named[f"length_mae_p{q * 100:.0f}"] = absolute[column] / count[column]
             named[f"length_relative_error_p{q * 100:.0f}"] = relative[column] / count[column]
         return named

@@ -156,6 +156,8 @@ class LengthValueModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs all metrics of the validation data."""
         self._log_metrics("val")
+        # the one number that TensorBoard's hyper-parameters tab compares runs by
+        self.log("hp_metric", self.length_errors.compute()["length_mae"].float())
 
     def on_test_epoch_end(self) -> None:
         """Logs all metrics of the test data."""
