@@ -112,6 +112,17 @@ def test_prompt_boundary_evaluation_uses_the_runs_held_out_prompts(run: Path) ->
     assert (run / "prompt_boundary" / "predicted_against_true.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_model_that_was_not_trained_is_refused(command: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--config", str(run / "config.yaml")]) == 2
+    assert "this model was not trained" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_nowhere_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", "nosuch.ckpt"]) == 2
+    assert "nosuch.ckpt" in capsys.readouterr().err
+
+
 def test_a_second_fit_into_the_same_folder_is_refused(
     run: Path, rollout_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

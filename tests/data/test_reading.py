@@ -202,6 +202,12 @@ def test_a_dataset_that_the_hub_does_not_give_is_refused() -> None:
         next(read_hub_rows("no/such_set", "train"))
 
 
+def test_mapped_columns_do_not_hide_that_a_completion_was_cut(write_json_lines: Callable[..., Path]) -> None:
+    path = write_json_lines([{"question": "q", "answer": "a", "finish_reason": "length", "other": 1}])
+    (row,) = read(path, columns={"prompt": "question", "completion": "answer"})
+    assert row.data == {"prompt": "q", "completion": "a", "finish_reason": "length"}
+
+
 def test_a_dataset_that_datasets_knows_is_streamed_with_its_columns_renamed(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "answer": f"a{i}", "other": i} for i in range(3)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

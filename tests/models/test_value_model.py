@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,11 @@ def test_a_backbone_in_half_precision_can_be_used(tiny_backbone_config: dict[str
     backbone = RandomBackbone(tiny_backbone_config, dtype="bfloat16")
     model = LengthValueModel(backbone, MLPHead(backbone.hidden_size), DiscountedReturn(gamma=0.9))
     assert torch.isfinite(model.remaining(ids(1, 3))).all()
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(make: Make) -> None:
+    config = replace(calibrated(make(target=DiscountedReturn()), 0.95), tokenizer_fingerprint="0123456789abcdef")
+    later = make(target=DiscountedReturn())
+    later.tokenizer_fingerprint = "fedcba9876543210"
+    with pytest.raises(InputError, match="trained with a tokenizer of fingerprint 0123456789abcdef"):
+        later.restore_calibration(config)

@@ -79,7 +79,7 @@ class RolloutEncoder:
                 if max(ids) >= self._vocab_size:
                     raise BadRowError(
                         f"`{name}` holds {max(ids)}, outside the tokenizer's vocabulary of {self._vocab_size}; "
-                        "is this the generator's tokenizer?"
+                        "give the tokenizer of the generator that wrote the row"
                     )
         else:
             if rollout.prompt is None:

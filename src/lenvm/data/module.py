@@ -42,7 +42,8 @@ class RolloutDataModule(L.LightningDataModule):
         tokenizer: name or folder of the generator's tokenizer; left out, the backbone's.
         prompt_format: `auto` sends messages through the chat template and takes texts as they are; `chat` makes a text
             the user's message; `plain` joins the contents of messages.
-        columns: rollout field to column name, for files with other names; all other columns are then ignored.
+        columns: rollout field to column name, for files with other names; all other columns but `finish_reason` are
+            then ignored.
         hub_split: split of a hub dataset to read.
         max_length: longest sequence of prompt and completion, in tokens; left out, the backbone's context.
         clip: which side of a longer sequence is dropped; labels keep the true length.

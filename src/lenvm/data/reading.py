@@ -64,7 +64,8 @@ def read_rows(files: Sequence[Path], columns: dict[str, str] | None = None) -> I
 
     Args:
         files: what `find_files` returned.
-        columns: rollout field to the name it has in the files; given, all other columns are ignored.
+        columns: rollout field to the name it has in the files; given, all other columns but
+            `finish_reason` are ignored.
     """
     for file in files:
         rows = _read_parquet(file) if file.suffix == ".parquet" else _read_json_lines(file)
@@ -141,4 +142,8 @@ def _renamed(row: RawRow, columns: dict[str, str] | None) -> RawRow:
     if missing := [column for column in columns.values() if column not in row.data]:
         present = ", ".join(sorted(row.data)) or "none"
         return RawRow(place=row.place, problem=f"column {missing[0]!r} is missing; present: {present}")
-    return RawRow(place=row.place, data={name: row.data[column] for name, column in columns.items()})
+    data = {name: row.data[column] for name, column in columns.items()}
+    if "finish_reason" in row.data:
+        # ignored, it would turn every completion that was cut into one that ended, without a word
+        data.setdefault("finish_reason", row.data["finish_reason"])
+    return RawRow(place=row.place, data=data)

@@ -25,7 +25,7 @@ from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
 
 OnBadRow = Literal["stop", "skip"]
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _CHUNK = 512
 _SCHEMA = pa.schema(
     [
@@ -69,7 +69,7 @@ def open_store(
     Args:
         sources: files, folders of shards, or one dataset name.
         encoder: tokenizer, prompt format and context.
-        columns: rollout field to column name; all other columns are ignored.
+        columns: rollout field to column name; all other columns but `finish_reason` are ignored.
         hub_split: split of a dataset given by name.
         on_bad_row: `stop` raises at the first bad row; `skip` counts it and goes on.
         cache_dir: where the Arrow files lie; default: `lenvm` under the cache of `datasets`.

@@ -137,6 +137,7 @@ class LengthValueModule(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Makes the metrics, now that gamma and the domains are known."""
+        self._check_calibrated()
         data = getattr(self.trainer, "datamodule", None)
         domains = data.domains if data is not None else ["all"]
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
@@ -144,6 +145,10 @@ class LengthValueModule(L.LightningModule):
         self.boundary_errors = PromptBoundaryErrors(self.model.gamma, domains).to(self.device)
 
     on_test_start = on_validation_start
+
+    def on_predict_start(self) -> None:
+        """Refuses a model that was never trained."""
+        self._check_calibrated()
 
     def validation_step(self, batch: RolloutBatch, batch_idx: int) -> None:
         """Adds a batch to the metrics."""
@@ -247,6 +252,13 @@ class LengthValueModule(L.LightningModule):
         shown = ("length_mae", "boundary_mre")
         for name, result in results.items():
             self.log(f"{stage}/{name}", result.float(), prog_bar=name in shown)
+
+    def _check_calibrated(self) -> None:
+        if not self.model.is_calibrated:
+            raise InputError(
+                "this model was not trained: expected a checkpoint or a `gamma`, got neither; give `--ckpt_path last` "
+                "or the path of a `.ckpt` file."
+            )
 
     def _check_finite(self, loss: Tensor, batch: RolloutBatch) -> None:
         if not torch.isfinite(loss):
