@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from lenvm.backbones import AbstractBackbone
 from lenvm.cli import lightning
+from lenvm.decoding.rules import AbstractRule
 from lenvm.heads import AbstractHead
 from lenvm.rollout.run import rollout
 from lenvm.targets import AbstractLengthTarget
@@ -19,7 +20,12 @@ from lenvm.targets import AbstractLengthTarget
 ROOT = Path(__file__).parent.parent
 TRAIN = sorted((ROOT / "experiments" / "train").glob("*.yaml"))
 ROLLOUT = sorted((ROOT / "experiments" / "rollout").glob("*.yaml"))
-BASES = {"backbone": AbstractBackbone, "head": Callable[[int], AbstractHead], "target": AbstractLengthTarget}
+BASES = {
+    "backbone": AbstractBackbone,
+    "head": Callable[[int], AbstractHead],
+    "rule": AbstractRule,
+    "target": AbstractLengthTarget,
+}
 BLOCKS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
@@ -35,7 +41,8 @@ def test_a_training_recipe_parses(
     for section in ("trainer", "data"):
         for key, value in written[section].items():
             assert resolved[section][key] == value
-    assert resolved["model"]["backbone"]["class_path"].startswith("lenvm.backbones.")
+    backbone = resolved["model"]["backbone"]
+    assert backbone == "shared" or backbone["class_path"].startswith("lenvm.backbones.")
 
 
 @pytest.mark.parametrize("path", ROLLOUT, ids=lambda p: p.stem)

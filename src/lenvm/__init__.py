@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 from lenvm.version import __version__
 
 if TYPE_CHECKING:
-    from lenvm.backbones import PretrainedBackbone, RandomBackbone
+    from lenvm.backbones import PretrainedBackbone, RandomBackbone, SharedBackbone
     from lenvm.data import Rollout, RolloutDataModule
+    from lenvm.decoding.generate import generate
+    from lenvm.decoding.logits_processor import LengthGuidance
     from lenvm.errors import InputError
-    from lenvm.heads import LinearHead, MLPHead
+    from lenvm.heads import ActionValueHead, LinearHead, MLPHead
     from lenvm.models import LengthValueModel
     from lenvm.returns import discounted_returns, gamma_from_lengths, lambda_returns
     from lenvm.targets import DiscountedReturn, LogLength, NormalizedLength, RawLength
     from lenvm.training import LengthValueModule
 
 _HOMES = {
+    "ActionValueHead": "heads",
     "DiscountedReturn": "targets",
     "InputError": "errors",
+    "LengthGuidance": "decoding.logits_processor",
     "LengthValueModel": "models",
     "LengthValueModule": "training",
     "LinearHead": "heads",
@@ -34,14 +38,18 @@ _HOMES = {
     "RawLength": "targets",
     "Rollout": "data",
     "RolloutDataModule": "data",
+    "SharedBackbone": "backbones",
     "discounted_returns": "returns",
     "gamma_from_lengths": "returns",
+    "generate": "decoding.generate",
     "lambda_returns": "returns",
 }
 
 __all__ = [
+    "ActionValueHead",
     "DiscountedReturn",
     "InputError",
+    "LengthGuidance",
     "LengthValueModel",
     "LengthValueModule",
     "LinearHead",
@@ -53,9 +61,11 @@ __all__ = [
     "RawLength",
     "Rollout",
     "RolloutDataModule",
+    "SharedBackbone",
     "__version__",
     "discounted_returns",
     "gamma_from_lengths",
+    "generate",
     "lambda_returns",
 ]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from lenvm.backbones import PretrainedBackbone, RandomBackbone
+from lenvm.backbones import PretrainedBackbone, RandomBackbone, SharedBackbone
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
 from lenvm.errors import InputError
-from lenvm.heads import AbstractHead, LinearHead, MLPHead
+from lenvm.heads import AbstractHead, ActionValueHead, LinearHead, MLPHead
 from lenvm.models import LengthValueConfig, LengthValueModel
 from lenvm.playground import POLICY_FOLDER
 from lenvm.targets import (
@@ -28,7 +28,13 @@ from lenvm.targets import (
 )
 
 Make = Callable[..., LengthValueModel]
-HEADS = [LinearHead(32), MLPHead(32), MLPHead(32, width=7)]
+HEADS = [
+    LinearHead(32),
+    MLPHead(32),
+    MLPHead(32, width=7),
+    ActionValueHead(32),
+    ActionValueHead(32, vocab_size=70, rank=3, width=5, teacher=0.5, action_weight=2.0, state="alone"),
+]
 TARGETS = [DiscountedReturn(gamma=0.97, lam=0.9), RawLength(), LogLength(), NormalizedLength(max_length=300.0)]
 
 
@@ -49,7 +55,7 @@ def ids(*shape: int) -> Tensor:
     return torch.randint(0, 67, shape)
 
 
-@pytest.mark.parametrize("head", HEADS, ids=["linear", "mlp", "mlp-7"])
+@pytest.mark.parametrize("head", HEADS, ids=["linear", "mlp", "mlp-7", "action", "action-3"])
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: type(t).__name__)
 def test_a_saved_model_comes_back_bit_for_bit(
     make: Make, tmp_path: Path, head: AbstractHead, target: AbstractLengthTarget
@@ -65,6 +71,18 @@ def test_a_saved_model_comes_back_bit_for_bit(
     inputs = ids(3, 11)
     for quantity in ("remaining", "horizon", "value"):
         assert torch.equal(getattr(back, quantity)(inputs), getattr(model, quantity)(inputs))
+
+
+def test_a_saved_action_head_says_the_same_of_every_token(make: Make, tmp_path: Path) -> None:
+    model = make(ActionValueHead(32))
+    assert model.head.options["vocab_size"] == 67
+    back = LengthValueModel.from_pretrained(model.save_pretrained(tmp_path))
+    inputs, candidates = ids(2, 9), torch.arange(67).expand(2, 9, -1)
+    for found in (model, back):
+        assert isinstance(found.head, ActionValueHead)
+    one, two = (m.head.next_remaining(m(inputs), candidates, m.target) for m in (model, back))
+    assert torch.equal(one, two)
+    assert one.shape == (2, 9, 67)
 
 
 def test_a_model_folder_holds_two_files_and_no_pickle(make: Make, tmp_path: Path) -> None:
@@ -189,6 +207,70 @@ def test_calibrating_sets_the_target_and_leaves_what_was_given(make: Make) -> No
         assert model.gamma == (expected.reference_gamma or 0.95)
 
 
+def test_the_lengths_of_the_training_completions_are_kept(make: Make, tmp_path: Path) -> None:
+    model = make(target=DiscountedReturn())
+    assert (model.shortest_length, model.longest_length) == (None, None)
+    model.calibrate(LengthSummary(gamma=0.95, max_length=77, min_length=4))
+    assert (model.shortest_length, model.longest_length) == (4, 77)
+    back = LengthValueModel.from_pretrained(model.save_pretrained(tmp_path))
+    assert (back.shortest_length, back.longest_length) == (4, 77)
+    later = make(target=DiscountedReturn())
+    later.calibrate(LengthSummary(gamma=0.9, max_length=50, min_length=9))
+    later = make(target=DiscountedReturn())
+    later.restore_calibration(model.config)
+    assert (later.shortest_length, later.longest_length) == (4, 77)
+
+
+def test_a_config_of_before_shared_backbones_and_recorded_lengths_is_read(folder: Path) -> None:
+    path = folder / "config.json"
+    new = {"shared_backbone", "shortest_length", "longest_length"}
+    content = json.loads(path.read_text())
+    assert new <= set(content)
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in new}))
+    model = LengthValueModel.from_pretrained(folder)
+    assert not model.is_shared
+    assert (model.shortest_length, model.longest_length) == (None, None)
+
+
+@pytest.fixture
+def shared() -> LengthValueModel:
+    backbone = SharedBackbone(str(POLICY_FOLDER))
+    return LengthValueModel(backbone, ActionValueHead(backbone.hidden_size), DiscountedReturn(gamma=0.9)).eval()
+
+
+def test_of_a_shared_model_only_the_head_is_saved(shared: LengthValueModel, tmp_path: Path) -> None:
+    shared.remaining(torch.randint(4, 600, (1, 3)))  # loads the generator
+    weights = load_file(shared.save_pretrained(tmp_path) / "model.safetensors")
+    assert {name.split(".")[0] for name in weights} == {"head"}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["shared_backbone"]["generator"] == config["generator"] == str(POLICY_FOLDER)
+    assert config["backbone"]["hidden_size"] == 128
+
+
+def test_a_shared_model_comes_back_without_its_generator_until_that_is_needed(
+    shared: LengthValueModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = torch.randint(4, 600, (2, 9))
+    expected = shared.remaining(inputs)
+    shared.save_pretrained(tmp_path)
+    assert torch.equal(LengthValueModel.from_pretrained(tmp_path).remaining(inputs), expected)
+
+    monkeypatch.setattr("lenvm.backbones.shared.load_transformer", lambda *_: pytest.fail("weights were loaded"))
+    back = LengthValueModel.from_pretrained(tmp_path)
+    assert back.is_shared
+    assert back.config == shared.config
+    assert isinstance(back.backbone, SharedBackbone)
+    back.backbone.attach(AutoModelForCausalLM.from_pretrained(POLICY_FOLDER))
+    assert torch.equal(back.remaining(inputs), expected)
+    assert torch.equal(back.predict_length([[4, 5], [6]]), shared.predict_length([[4, 5], [6]]))
+
+
+def test_a_shared_model_is_named_after_its_generator_unless_it_is_named(shared: LengthValueModel) -> None:
+    assert shared.generator == str(POLICY_FOLDER)
+    named = LengthValueModel(shared.backbone, MLPHead(128), DiscountedReturn(gamma=0.9), generator="a/b")
+    assert named.generator == "a/b"
+
+
 def calibrated(model: LengthValueModel, gamma: float) -> LengthValueConfig:
     model.calibrate(LengthSummary(gamma=gamma, max_length=77))
     return model.config
@@ -291,6 +373,9 @@ def test_a_config_that_is_not_json_is_refused(folder: Path, content: bytes) -> N
         ({"head": {"class_path": "no_such.Head"}}, "class 'no_such.Head' was not found"),
         ({"target": {"class_path": "lenvm.targets.LogLength", "init_args": {"base": 2}}}, "does not take these"),
         ({"backbone": {"hidden_size": 32}}, "needs a `model_type`"),
+        ({"shared_backbone": {"name": "a/b"}}, "`shared_backbone` does not describe a SharedBackbone"),
+        ({"shared_backbone": "a/b"}, "`shared_backbone` must be a JSON object, got 'a/b'"),
+        ({"shortest_length": "3"}, "`shortest_length` must be a JSON number, got '3'"),
     ],
 )
 def test_a_config_with_a_fault_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:

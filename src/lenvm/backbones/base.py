@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -16,22 +16,20 @@ DType = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class AbstractBackbone(nn.Module, ABC):
-    """Turns token ids into hidden states; a leaf class only says where the transformer comes from.
+    """Turns token ids into hidden states.
 
-    The language-model head is never loaded, so no vocabulary-sized logits are made in training or validation.
+    The language-model head has no part in it, so no vocabulary-sized logits are made in training or validation.
 
-    Args:
+    Attributes:
         transformer: what `transformers.AutoModel` gives: the model without a head.
-        freeze: `none`; `backbone` trains the head alone; a number k freezes the embeddings and the first k layers.
     """
 
-    def __init__(self, transformer: PreTrainedModel, freeze: Freezing) -> None:
-        super().__init__()
-        transformer.config.use_cache = False
-        self.transformer = transformer
-        self.freeze = freeze
-        _freeze(transformer, freeze)
-        self.train()  # transformers hands pretrained models over in evaluation mode
+    transformer: PreTrainedModel
+
+    @property
+    @abstractmethod
+    def config(self) -> PretrainedConfig:
+        """The transformers configuration."""
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Last hidden states: (batch, time) to (batch, time, hidden_size).
@@ -41,16 +39,6 @@ class AbstractBackbone(nn.Module, ABC):
         """
         hidden: Tensor = self.transformer(input_ids=input_ids, use_cache=False).last_hidden_state
         return hidden
-
-    def train(self, mode: bool = True) -> AbstractBackbone:
-        """Sets training mode; a frozen backbone stays in evaluation mode, so that it has no dropout."""
-        super().train(mode and self.freeze != "backbone")
-        return self
-
-    @property
-    def config(self) -> PretrainedConfig:
-        """The transformers configuration."""
-        return self.transformer.config
 
     @property
     def hidden_size(self) -> int:
@@ -71,11 +59,37 @@ class AbstractBackbone(nn.Module, ABC):
     @property
     def source(self) -> str | None:
         """The name or folder that the weights came from; None for random weights."""
-        return self.transformer.config.name_or_path or None
+        return self.config.name_or_path or None
 
     @property
     def _text_config(self) -> PretrainedConfig:
-        return self.transformer.config.get_text_config()
+        return self.config.get_text_config()
+
+
+class AbstractOwnBackbone(AbstractBackbone):
+    """A backbone whose weights belong to the value model; a leaf class only says where they come from.
+
+    Args:
+        transformer: what `transformers.AutoModel` gives: the model without a head.
+        freeze: `none`; `backbone` trains the head alone; a number k freezes the embeddings and the first k layers.
+    """
+
+    def __init__(self, transformer: PreTrainedModel, freeze: Freezing) -> None:
+        super().__init__()
+        transformer.config.use_cache = False
+        self.transformer = transformer
+        self.freeze = freeze
+        _freeze(transformer, freeze)
+        self.train()  # transformers hands pretrained models over in evaluation mode
+
+    @property
+    def config(self) -> PretrainedConfig:
+        return self.transformer.config
+
+    def train(self, mode: bool = True) -> AbstractOwnBackbone:
+        """Sets training mode; a frozen backbone stays in evaluation mode, so that it has no dropout."""
+        super().train(mode and self.freeze != "backbone")
+        return self
 
 
 def torch_dtype(name: DType) -> torch.dtype:

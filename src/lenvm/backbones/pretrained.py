@@ -7,11 +7,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
-from lenvm.backbones.base import AbstractBackbone, DType, Freezing, torch_dtype
+from lenvm.backbones.base import AbstractOwnBackbone, DType, Freezing, torch_dtype
 from lenvm.errors import InputError
 
 
-class PretrainedBackbone(AbstractBackbone):
+class PretrainedBackbone(AbstractOwnBackbone):
     """Loads a transformer by hub name or folder; its language-model head, if it has one, is left out.
 
     Args:
@@ -32,7 +32,7 @@ class PretrainedBackbone(AbstractBackbone):
         freeze: Freezing = "none",
         gradient_checkpointing: bool = False,
     ) -> None:
-        transformer = _load(name, revision, dtype, attention)
+        transformer = load_transformer(name, revision, dtype, attention)
         if gradient_checkpointing:
             # transformers 5.2x renames it, and warns about the older name
             enable = getattr(transformer, "activation_checkpointing_enable", None)
@@ -40,7 +40,12 @@ class PretrainedBackbone(AbstractBackbone):
         super().__init__(transformer, freeze)
 
 
-def _load(name: str, revision: str | None, dtype: DType, attention: str) -> PreTrainedModel:
+def load_transformer(name: str, revision: str | None, dtype: DType, attention: str) -> PreTrainedModel:
+    """The model of this name or folder, without a head.
+
+    Raises:
+        InputError: if there is none, or if its weights would have to be unpickled.
+    """
     folder = Path(name)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise InputError(

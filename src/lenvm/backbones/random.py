@@ -6,11 +6,11 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel
 
-from lenvm.backbones.base import AbstractBackbone, DType, Freezing, torch_dtype
+from lenvm.backbones.base import AbstractOwnBackbone, DType, Freezing, torch_dtype
 from lenvm.errors import InputError
 
 
-class RandomBackbone(AbstractBackbone):
+class RandomBackbone(AbstractOwnBackbone):
     """Builds a transformer from a configuration and starts from random weights.
 
     Args:

@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": Command("write per-token predictions to Parquet", "lenvm.cli.lightning:run"),
     "export": Command("turn a checkpoint of `fit` into a model folder", "lenvm.cli.tasks:run"),
     "evaluate": Command("run an evaluation of a trained model", "lenvm.cli.tasks:run"),
+    "generate": Command("write completions whose length a value model steers", "lenvm.cli.tasks:run"),
     "rollout": Command("sample completions of a generator as training data", "lenvm.cli.tasks:run"),
     "playground": Command("train the built-in language model from nothing", "lenvm.cli.tasks:run"),
 }

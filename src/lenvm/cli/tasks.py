@@ -13,8 +13,11 @@ _TASKS: dict[str, str | dict[str, str]] = {
     "export": "lenvm.training.export:export",
     "evaluate": {
         "by_position": "lenvm.evaluation.by_position:by_position",
+        "length_control": "lenvm.evaluation.length_control:length_control",
         "prompt_boundary": "lenvm.evaluation.prompt_boundary:prompt_boundary",
+        "tradeoff": "lenvm.evaluation.tradeoff:tradeoff",
     },
+    "generate": "lenvm.decoding.command:generate",
     "rollout": "lenvm.rollout.run:rollout",
     "playground": {"train": "lenvm.playground.train:train_policy"},
 }

@@ -158,7 +158,7 @@ class RolloutDataModule(L.LightningDataModule):
         self._report()
 
     def length_summary(self) -> LengthSummary:
-        """What the training completions say about gamma and the longest length.
+        """What the training completions say about gamma, the longest and the shortest length.
 
         Raises:
             InputError: if there is no training data.
@@ -166,7 +166,9 @@ class RolloutDataModule(L.LightningDataModule):
         if "train" not in self.datasets:
             raise InputError("gamma is taken from training data, but `data.train` is not given; give `gamma` a number.")
         lengths = self.datasets["train"].length
-        return LengthSummary(gamma=gamma_from_lengths(lengths), max_length=int(lengths.max()))
+        return LengthSummary(
+            gamma=gamma_from_lengths(lengths), max_length=int(lengths.max()), min_length=int(lengths.min())
+        )
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training rows, arranged by `batching`, anew in every epoch."""

@@ -1,5 +1,7 @@
 """Metrics, exact across batches and processes."""
 
+from lenvm.metrics.diversity import distinct_n
+from lenvm.metrics.length_control import Constraint, length_deviation, length_score, meets
 from lenvm.metrics.length_error import POSITIONS, LengthErrors
 from lenvm.metrics.prompt_boundary import (
     BoundaryPairs,
@@ -11,8 +13,13 @@ from lenvm.metrics.prompt_boundary import (
 __all__ = [
     "POSITIONS",
     "BoundaryPairs",
+    "Constraint",
     "LengthErrors",
     "PromptBoundaryErrors",
     "boundary_errors",
+    "distinct_n",
+    "length_deviation",
+    "length_score",
+    "meets",
     "return_consistent_length",
 ]

@@ -12,6 +12,8 @@ from lenvm.returns import check_gamma
 
 FORMAT_VERSION = 1
 _JSON_NAMES = {dict: "object", int: "number"}
+_OPTIONAL = {"shared_backbone": dict, "shortest_length": int, "longest_length": int}
+_TYPES: dict[str, type] = {"backbone": dict, "head": dict, "target": dict, "format_version": int, **_OPTIONAL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class LengthValueConfig:
         generator: name of the model whose completions were learned; None if unknown.
         tokenizer_fingerprint: hash of the vocabulary (`lenvm.data.tokenizer.fingerprint`); None if unknown.
         prompt_format: how text prompts became tokens: `auto`, `chat` or `plain`.
+        shared_backbone: arguments of the `SharedBackbone`, where the model is a head on the generator's hidden states;
+            the generator's weights are then not in the folder. None where the backbone is the model's own.
+        shortest_length: tokens of the shortest training completion; None if unknown.
+        longest_length: tokens of the longest training completion; None if unknown.
         lenvm_version: version that wrote the file.
         format_version: version of this schema.
     """
@@ -37,6 +43,9 @@ class LengthValueConfig:
     generator: str | None = None
     tokenizer_fingerprint: str | None = None
     prompt_format: str = "auto"
+    shared_backbone: dict[str, Any] | None = None
+    shortest_length: int | None = None
+    longest_length: int | None = None
     lenvm_version: str | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
@@ -56,8 +65,8 @@ class LengthValueConfig:
                 f"{origin} does not describe a length value model: missing {sorted(missing)}, "
                 f"unknown {sorted(set(data) - known)}; expected what `lenvm export` writes."
             )
-        for name, wanted in (("backbone", dict), ("head", dict), ("target", dict), ("format_version", int)):
-            if name in data and not isinstance(data[name], wanted):
+        for name, wanted in _TYPES.items():
+            if name in data and not isinstance(data[name], wanted) and not (name in _OPTIONAL and data[name] is None):
                 raise InputError(f"{origin}: `{name}` must be a JSON {_JSON_NAMES[wanted]}, got {data[name]!r}.")
         if data.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
             raise InputError(f"{origin} was written by a newer lenvm ({data.get('lenvm_version')}); update lenvm.")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from lenvm.backbones import AbstractBackbone, RandomBackbone
+from lenvm.backbones import AbstractBackbone, RandomBackbone, SharedBackbone
 from lenvm.class_path import build, describe
 from lenvm.errors import InputError
 from lenvm.heads import AbstractHead
@@ -36,9 +36,11 @@ class LengthValueModel(nn.Module):
         target: raw outputs to lengths.
         gamma: discount factor of `value` and `horizon`, whatever the target; left out, the target's own, or what
             `calibrate` takes from the training completions.
-        generator: name of the model whose completions were learned.
+        generator: name of the model whose completions were learned; left out, that of a shared backbone.
         tokenizer_fingerprint: `lenvm.data.tokenizer.fingerprint` of the training data's tokenizer.
         prompt_format: how text prompts became tokens in training: `auto`, `chat` or `plain`.
+        shortest_length: tokens of the shortest training completion; left out, what `calibrate` is given.
+        longest_length: tokens of the longest.
     """
 
     def __init__(
@@ -51,12 +53,21 @@ class LengthValueModel(nn.Module):
         generator: str | None = None,
         tokenizer_fingerprint: str | None = None,
         prompt_format: str = "auto",
+        shortest_length: int | None = None,
+        longest_length: int | None = None,
     ) -> None:
         super().__init__()
+        head.set_vocab_size(backbone.vocab_size)
         self.backbone, self.head, self.target = backbone, head, target
         self._gamma = target.reference_gamma if gamma is None else check_gamma(gamma)
-        self.generator, self.tokenizer_fingerprint = generator, tokenizer_fingerprint
-        self.prompt_format = prompt_format
+        self.generator = generator or (backbone.generator if isinstance(backbone, SharedBackbone) else None)
+        self.tokenizer_fingerprint, self.prompt_format = tokenizer_fingerprint, prompt_format
+        self.shortest_length, self.longest_length = shortest_length, longest_length
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the model is a head on the generator's own hidden states, with no backbone of its own."""
+        return isinstance(self.backbone, SharedBackbone)
 
     @property
     def gamma(self) -> float:
@@ -75,10 +86,11 @@ class LengthValueModel(nn.Module):
         return self._gamma is not None
 
     def calibrate(self, lengths: LengthSummary) -> None:
-        """Sets whatever target and gamma leave open from the training completions."""
+        """Sets whatever target and gamma leave open from the training completions, and records their lengths."""
         self.target = self.target.calibrated(lengths)
         if self._gamma is None:
             self._gamma = lengths.gamma if self.target.reference_gamma is None else self.target.reference_gamma
+        self.shortest_length, self.longest_length = lengths.min_length, lengths.max_length
 
     def restore_calibration(self, config: LengthValueConfig) -> None:
         """Takes over what an earlier run settled.
@@ -98,6 +110,7 @@ class LengthValueModel(nn.Module):
                 f"{self.target} and gamma {self._gamma}; use the checkpoint's settings, or start a new run."
             )
         self.target, self._gamma = target, config.gamma
+        self.shortest_length, self.longest_length = config.shortest_length, config.longest_length
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Raw outputs of the head at every position: (batch, time), padded on the right, to (batch, time, *)."""
@@ -164,13 +177,16 @@ class LengthValueModel(nn.Module):
             generator=self.generator,
             tokenizer_fingerprint=self.tokenizer_fingerprint,
             prompt_format=self.prompt_format,
+            shared_backbone=self.backbone.options if isinstance(self.backbone, SharedBackbone) else None,
+            shortest_length=self.shortest_length,
+            longest_length=self.longest_length,
             lenvm_version=__version__,
         )
 
     @staticmethod
     def from_config(config: LengthValueConfig) -> LengthValueModel:
-        """A model of this description with random weights."""
-        backbone = RandomBackbone(config.backbone)
+        """A model of this description with random weights; a shared backbone is not loaded before its first use."""
+        backbone = _backbone(config)
         return LengthValueModel(
             backbone,
             build(config.head, AbstractHead, backbone.hidden_size),  # type: ignore[type-abstract]
@@ -179,10 +195,15 @@ class LengthValueModel(nn.Module):
             generator=config.generator,
             tokenizer_fingerprint=config.tokenizer_fingerprint,
             prompt_format=config.prompt_format,
+            shortest_length=config.shortest_length,
+            longest_length=config.longest_length,
         )
 
     def save_pretrained(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-        """Writes config.json, model.safetensors and, if given, the tokenizer's files; returns the folder."""
+        """Writes config.json, model.safetensors and, if given, the tokenizer's files; returns the folder.
+
+        Of a model with a shared backbone, the weights are the head's alone.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
@@ -233,6 +254,15 @@ def check_tokenizer(expected: str | None, given: str, origin: str) -> None:
             f"{origin} was trained with a tokenizer of fingerprint {expected}, but the given one has {given}: their "
             "token ids mean different things; use the generator's tokenizer that it was trained with."
         )
+
+
+def _backbone(config: LengthValueConfig) -> AbstractBackbone:
+    if config.shared_backbone is None:
+        return RandomBackbone(config.backbone)
+    try:
+        return SharedBackbone(**{**config.shared_backbone, "config": config.backbone})
+    except TypeError as error:
+        raise InputError(f"`shared_backbone` does not describe a SharedBackbone: {error}") from error
 
 
 def _find(name: str, revision: str | None) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
 _BLUE, _ORANGE, _GRAY = "#2f6fb2", "#d9822b", "#8a8f98"
 _DOMAIN_COLORS = (_BLUE, _ORANGE, "#3d9970", "#a64d79", "#7a6ff0", _GRAY)
+_WIDE_RANGE = 5.0
+_BESIDE = [(side, 9 * up) for up in (0, 1, -1, 2, -2, 3, -3, 4, -4) for side in (1, -1)]
+_ABOVE = [(0, up) for up in (10, 20, -10, 30, -20)]
+"""Where labels may stand, from the best place to the worst: side of the point, and height above it."""
+_ALIGNED = {-1: "right", 0: "center", 1: "left"}
 
 
 class ValueCurve(NamedTuple):
@@ -28,6 +34,38 @@ class ValueCurve(NamedTuple):
     title: str
     predicted: NDArray[np.float64]
     remaining: NDArray[np.float64]
+
+
+class LabelledPoint(NamedTuple):
+    """One method in a plane of two measures.
+
+    Attributes:
+        label: name of the method.
+        x: measure on the horizontal axis.
+        y: measure on the vertical axis.
+    """
+
+    label: str
+    x: float
+    y: float
+
+
+class AccuracyPoint(NamedTuple):
+    """Mean length and accuracy of one way of writing.
+
+    Attributes:
+        label: what it is; short, it stands beside the point.
+        tokens: mean tokens per completion.
+        accuracy: share of right completions.
+        tokens_interval: low and high end of the mean length.
+        accuracy_interval: low and high end of the accuracy.
+    """
+
+    label: str
+    tokens: float
+    accuracy: float
+    tokens_interval: tuple[float, float]
+    accuracy_interval: tuple[float, float]
 
 
 def predicted_against_true(predicted: ArrayLike, true: ArrayLike, groups: Sequence[str], *, title: str = "") -> Figure:
@@ -108,6 +146,109 @@ def error_bars(errors: dict[str, dict[str, float]], *, ylabel: str) -> Figure:
     axes.margins(y=0.15)
     axes.legend(frameon=False, fontsize=8, ncols=len(predictors), loc="upper center", bbox_to_anchor=(0.5, 1.14))
     return figure
+
+
+def length_frontier(panels: Mapping[str, Sequence[LabelledPoint]], *, reference: str | None, xlabel: str) -> Figure:
+    """Length score against what it costs: the better method is further up and further left.
+
+    Args:
+        panels: the methods of each panel, by its title.
+        reference: label of the method whose cost a dashed line marks.
+        xlabel: what the cost is.
+    """
+    figure = Figure(figsize=(6.4 * len(panels), 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, (title, points) in enumerate(panels.items(), 1):
+        axes = _styled(figure.add_subplot(1, len(panels), i))
+        for number, point in enumerate(points):
+            color = _GRAY if point.label == reference else _DOMAIN_COLORS[number % (len(_DOMAIN_COLORS) - 1)]
+            axes.scatter(point.x, point.y, s=34, color=color, zorder=3)
+            if point.label == reference:
+                axes.axvline(point.x, color=_GRAY, linewidth=1, linestyle="--", zorder=1)
+        axes.set(xlabel=xlabel, ylabel="length score", title=title, ylim=(-3, 106))
+        axes.margins(x=0.12)
+        worst, best = (f((point.x for point in points), default=0.0) for f in (max, min))
+        if best > 0 and worst / best > _WIDE_RANGE:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        _write_labels(figure, axes, points)
+    return figure
+
+
+def length_against_accuracy(
+    curves: Mapping[str, Sequence[AccuracyPoint]],
+    others: Sequence[AccuracyPoint],
+    *,
+    full: AccuracyPoint,
+    wanted: float,
+) -> Figure:
+    """Mean length against accuracy with confidence intervals.
+
+    Args:
+        curves: ways with a strength, by name; each is a line through its points.
+        others: ways that are one point.
+        full: plain sampling.
+        wanted: share of the plain accuracy that a dotted line marks.
+    """
+    figure, axes = _new_figure(7.2, 4.6)
+    axes.axhline(wanted * full.accuracy, color=_GRAY, linewidth=1, linestyle=":", zorder=1)
+    colors = iter(_DOMAIN_COLORS * (1 + len(curves) + len(others)))
+    for name, points in curves.items():
+        x, color = [p.tokens for p in points], next(colors)
+        low, high = zip(*(p.accuracy_interval for p in points), strict=True)
+        axes.plot(x, [p.accuracy for p in points], color=color, marker="o", markersize=4, label=name, zorder=3)
+        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    for point in (*others, full):
+        reach = [
+            [[middle - low], [high - middle]]
+            for middle, (low, high) in (
+                (point.tokens, point.tokens_interval),
+                (point.accuracy, point.accuracy_interval),
+            )
+        ]
+        color = "black" if point is full else next(colors)
+        axes.errorbar(
+            point.tokens, point.accuracy, xerr=reach[0], yerr=reach[1], color=color, label=point.label, marker="D",
+            markersize=5, linestyle="none", elinewidth=0.8, zorder=4,
+        )  # fmt: skip
+    axes.set(xlabel="mean tokens per completion", ylabel="accuracy (Pass@1)", ylim=(-0.03, 1.12))
+    labelled = [LabelledPoint(p.label, p.tokens, p.accuracy) for points in curves.values() for p in points]
+    _write_labels(figure, axes, labelled, _ABOVE)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _write_labels(
+    figure: Figure, axes: Axes, points: Sequence[LabelledPoint], places: Sequence[tuple[int, int]] = _BESIDE
+) -> None:
+    """Writes each point's label near it, where no other label or point is."""
+    figure.draw_without_rendering()  # before, nothing has a place
+    dots = [axes.transData.transform((point.x, point.y)) for point in points]
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    frame = axes.get_window_extent()
+    for point in points:
+        if not point.label:
+            continue
+        text = axes.annotate(
+            point.label,
+            (point.x, point.y),
+            xytext=(0, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            zorder=4,
+        )
+        boxes = []
+        for side, up in places:
+            text.set(position=(7 * side, up), horizontalalignment=_ALIGNED[side])
+            box = text.get_window_extent()
+            outside = box.x1 > frame.x1 or box.x0 < frame.x0
+            boxes.append((sum(box.overlaps(other) for other in taken) + 2 * outside, side, up, box))
+        _, side, up, box = min(boxes, key=lambda found: found[0])
+        text.set(position=(7 * side, up), horizontalalignment=_ALIGNED[side])
+        taken.append(box)
 
 
 def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:

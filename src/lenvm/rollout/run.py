@@ -8,13 +8,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
-from lenvm.data.reading import find_files, read_rows
-from lenvm.data.rollout import BadRowError, Rollout, parse_prompt
+from lenvm.data.prompts import read_prompts
+from lenvm.data.rollout import BadRowError
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.data.writing import write_rollouts
 from lenvm.errors import InputError
-from lenvm.rollout.settings import SamplingSettings
-from lenvm.rollout.transformers import SamplingRequest, TransformersSampler, load_generator
+from lenvm.decoding.settings import SamplingSettings
+from lenvm.decoding.generator import load_generator
+from lenvm.rollout.transformers import SamplingRequest, TransformersSampler
 
 
 def rollout(
@@ -41,7 +42,7 @@ def rollout(
     """
     if num_samples < 1:
         raise InputError(f"`num_samples` must be at least 1, got {num_samples}.")
-    known = _prompts(prompts)
+    known = read_prompts(prompts)
     tokenizer = load_tokenizer(generator)
     encoder = RolloutEncoder(tokenizer, prompt_format)
     try:
@@ -65,24 +66,3 @@ def rollout(
         write_rollouts(counted(), output)
     share = counts["length"] / total
     print(f"Done. {total:,} completions, {counts['tokens']:,} tokens, {share:.1%} cut by the limit, are in {output}.")
-
-
-def _prompts(source: Path | list[str]) -> list[Rollout]:
-    if isinstance(source, list):
-        try:
-            return [parse_prompt({"prompt": text}) for text in dict.fromkeys(source)]
-        except BadRowError as error:
-            raise InputError(f"`prompts`: {error}.") from error
-    files = find_files([source])
-    if files is None:
-        raise InputError(f"{source} does not exist; expected a file or folder of rows with a `prompt`.")
-    found: dict[str, Rollout] = {}
-    for row in read_rows(files):
-        try:
-            if row.data is None:
-                raise BadRowError(row.problem or "unreadable")
-            prompt = parse_prompt(row.data)
-        except BadRowError as error:
-            raise InputError(f"{row.place}: {error}.") from error
-        found.setdefault(prompt.prompt_id, prompt)
-    return list(found.values())

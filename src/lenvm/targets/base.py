@@ -24,10 +24,12 @@ class LengthSummary:
     Args:
         gamma: the discount factor that fits them (`lenvm.returns.gamma_from_lengths`).
         max_length: the longest of them, in tokens.
+        min_length: the shortest of them, in tokens.
     """
 
     gamma: float
     max_length: int
+    min_length: int = 1
 
 
 class AbstractLengthTarget(ABC):

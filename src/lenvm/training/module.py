@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import torch
@@ -13,11 +13,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from lenvm.backbones import AbstractBackbone
+from lenvm.backbones import AbstractBackbone, SharedBackbone
 from lenvm.data.collate import RolloutBatch
 from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
-from lenvm.heads import AbstractHead, MLPHead
+from lenvm.heads import AbstractActionHead, AbstractHead, MLPHead
 from lenvm.losses import AbstractLoss, AbstractWeighting, SquaredError, TokenMean
 from lenvm.metrics import LengthErrors, PromptBoundaryErrors
 from lenvm.models import LengthValueConfig, LengthValueModel
@@ -56,7 +56,8 @@ class LengthValueModule(L.LightningModule):
     the batch, accumulated micro-batches and processes (paper Eq. 9).
 
     Args:
-        backbone: reads token ids, gives hidden states.
+        backbone: reads token ids, gives hidden states; `shared` takes the frozen `generator`'s own, and trains the head
+            alone.
         head: turns hidden states into lengths; built with the backbone's hidden size.
         target: the space in which the remaining length is regressed.
         loss: error of one state, in that space.
@@ -66,12 +67,13 @@ class LengthValueModule(L.LightningModule):
         head_lr: learning rate of the head, where it differs from the optimizer's: a new head on a trained backbone.
         gamma: discount factor of reported values and horizons; left out, the target's, or the one that fits the
             training completions (their 99th percentile has the horizon 0.99).
-        generator: name of the model whose completions are learned; recorded in the trained model.
+        generator: name of the model whose completions are learned; recorded in the trained model. With a shared
+            backbone, the hub or folder to load it from.
     """
 
     def __init__(
         self,
-        backbone: AbstractBackbone,
+        backbone: AbstractBackbone | Literal["shared"],
         head: Callable[[int], AbstractHead] = MLPHead,
         target: AbstractLengthTarget = DiscountedReturn(),
         loss: AbstractLoss = SquaredError(),
@@ -83,6 +85,8 @@ class LengthValueModule(L.LightningModule):
         generator: str | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(backbone, AbstractBackbone):
+            backbone = _shared(backbone, generator)
         self.model = LengthValueModel(backbone, head(backbone.hidden_size), target, gamma, generator=generator)
         self.loss, self.weighting = loss, weighting
         self.optimizer, self.schedule, self.head_lr = optimizer, schedule, head_lr
@@ -234,6 +238,10 @@ class LengthValueModule(L.LightningModule):
             batch_size=round(weights.sum().item()),
             sync_dist=True,
         )
+        if isinstance(self.model.head, AbstractActionHead):
+            error = self.model.head.next_errors(raw, batch.states, self.model.target)
+            mean = error.sum() / max(len(error), 1)
+            self.log(f"{stage}/next_length_mae", mean, on_epoch=True, batch_size=max(len(error), 1), sync_dist=True)
         states, rows = batch.states, batch.states.trajectory
         predicted = self.model.head.remaining(raw, self.model.target)
         value = -self.model.head.horizon(raw, self.model.target, self.model.gamma)
@@ -267,3 +275,13 @@ class LengthValueModule(L.LightningModule):
                 f"the loss became {loss.item()} at step {self.global_step} (training rows {rows}, ...); lower the "
                 "learning rate, clip gradients or use another precision, and resume with `--ckpt_path last`."
             )
+
+
+def _shared(name: str, generator: str | None) -> SharedBackbone:
+    if name != "shared":
+        raise InputError(f"`backbone` must be a backbone or `shared`, got {name!r}.")
+    if generator is None:
+        raise InputError(
+            "a shared backbone is the generator's own; give `model.generator` its name on the hub or its folder."
+        )
+    return SharedBackbone(generator)

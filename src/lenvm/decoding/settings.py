@@ -9,15 +9,19 @@ from lenvm.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """The decoding policy whose completions become training data; a value model is true to one policy only.
+    """The decoding policy: which tokens are candidates, and how one of them is drawn.
+
+    Candidates are filtered in transformers' own order: temperature, top-k, top-p, min-p. A value model is true to the
+    policy whose completions it was trained on.
 
     Args:
-        temperature: divides the logits; 1 is the model's own distribution.
+        temperature: divides the logits; 1 is the model's own distribution, 0 always takes the most probable token (of
+            the distribution that a rule leaves, where there is one).
         top_k: keep this many most probable tokens; 0 keeps all.
         top_p: keep the most probable tokens that together reach this probability; 1 keeps all.
         min_p: drop tokens below this share of the most probable one; 0 drops none.
         max_tokens: longest completion, EOS included; a longer one is cut and marked `length`.
-        seed: with the prompt id and the sample's number, decides every completion, whatever the batch it is in.
+        seed: with the prompt and the sample's number, decides every completion, whatever the batch it is in.
     """
 
     temperature: float = 1.0
@@ -29,7 +33,7 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         for name, ok, wanted in (
-            ("temperature", self.temperature > 0, "positive"),
+            ("temperature", 0 <= self.temperature < float("inf"), "0 (greedy) or a positive number"),
             ("top_k", self.top_k >= 0, "0 or more"),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
             ("min_p", 0 <= self.min_p < 1, "in [0, 1)"),

@@ -1,0 +1,138 @@
+"""How the results of `length_control` are written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from lenvm.data.rollout import Rollout
+from lenvm.evaluation.blocks import Block
+from lenvm.evaluation.control_measures import Cell, Measures, correctness, measured, plain_of
+from lenvm.metrics import Constraint, length_deviation, length_score
+from lenvm.report.plots import LabelledPoint, length_frontier
+
+_FIGURES = {
+    "length_score_against_nll": ("nll_per_token", "negative log-likelihood per token (nats)"),
+    "length_score_against_end_nll": ("end_nll", "negative log-likelihood of the end of text (nats)"),
+}
+_PRINTED = ("length score", "LD", "NLL/token", "x plain", "NLL of end", "accuracy")
+
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "length score": ("length_score", ".1f"),
+    "mean abs LD": ("absolute_deviation", ".1%"),
+    "LD": ("deviation", "+.1%"),
+    "natural end": ("natural_end", ".1%"),
+    "tokens": ("mean_length", ".1f"),
+    "NLL/token": ("nll_per_token", ".3f"),
+    "x plain": ("nll_ratio", ".3f"),
+    "NLL of end": ("end_nll", ".2f"),
+    "distinct-1": ("distinct_1", ".3f"),
+    "distinct-2": ("distinct_2", ".3f"),
+    "distinct-3": ("distinct_3", ".3f"),
+    "accuracy": ("accuracy", ".1%"),
+    "ms/token": ("milliseconds_per_token", ".2f"),
+}
+
+
+def write_results(output: Path, cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint) -> None:
+    """Writes completions.parquet, summary.json, table.md and figures; prints the table."""
+    results = measured(cells, prompts, constraint)
+    _write_completions(output / "completions.parquet", cells, prompts, constraint)
+    summary = {
+        "constraint": constraint,
+        "targets": {
+            str(target): {"prompts": len(set(_first(cells, target).prompt.tolist())), "methods": by_method}
+            for target, by_method in results.items()
+        },
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (output / "table.md").write_text(_markdown(results, constraint), encoding="utf-8")
+    for name, (measure, label) in _FIGURES.items():
+        points = {
+            _title(constraint, target): [
+                LabelledPoint(method, found[measure], found["length_score"])
+                for method, found in rows.items()
+                if found[measure] is not None
+            ]
+            for target, rows in results.items()
+        }
+        figure = length_frontier(points, reference=plain_of(cells), xlabel=label)
+        for suffix in ("png", "svg"):
+            figure.savefig(output / f"{name}.{suffix}", dpi=150)
+    for target, rows in results.items():
+        _print(_title(constraint, target), rows)
+    print(
+        f"Done. Everything is under {output}: table.md, summary.json, completions.parquet, figures "
+        "(length_score_against_nll.png, ...), blocks/."
+    )
+
+
+def _first(cells: Sequence[Cell], target: int) -> Block:
+    return next(cell.block for cell in cells if cell.target == target)
+
+
+def _write_completions(path: Path, cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint) -> None:
+    tables = []
+    for cell in cells:
+        block, size = cell.block, len(cell.block.length)
+        lengths = torch.as_tensor(block.length)
+        asked = [prompts[p] for p in block.prompt]
+        columns: dict[str, Any] = {
+            "prompt": [p.prompt if isinstance(p.prompt, str) else json.dumps(p.prompt) for p in asked],
+            "prompt_id": [p.prompt_id for p in asked],
+            "domain": pa.array([p.domain for p in asked], pa.string()),
+            "target": [cell.target] * size,
+            "constraint": [constraint] * size,
+            "method": [cell.method] * size,
+            "sample": block.sample,
+            "completion": block.text,
+            "completion_ids": pa.array(block.ids, pa.list_(pa.int32())),
+            "finish_reason": ["stop" if natural else "length" for natural in block.natural],
+            "length": block.length,
+            "nll": block.nll,
+            "end_nll": block.end_nll,
+            "length_score": length_score(lengths, cell.target, constraint).numpy(),
+            "length_deviation": length_deviation(lengths, cell.target).numpy(),
+            "correct": pa.array(correctness(block, prompts), pa.bool_()),
+        }
+        tables.append(pa.table(columns))
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
+    partial.replace(path)
+
+
+def _markdown(results: dict[int, dict[str, Measures]], constraint: Constraint) -> str:
+    lines = []
+    for target, rows in results.items():
+        lines += [f"**{_title(constraint, target)}**", ""]
+        lines += ["| method | " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * len(_COLUMNS)]
+        lines += [f"| {name} | " + " | ".join(_cells(figures)) + " |" for name, figures in rows.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _title(constraint: Constraint, target: int) -> str:
+    return f"{constraint.replace('_', ' ')} {target} tokens"
+
+
+def _print(title: str, rows: dict[str, Measures]) -> None:
+    table = Table(title=title)
+    table.add_column("method")
+    for column in _PRINTED:
+        table.add_column(column, justify="right")
+    for name, figures in rows.items():
+        table.add_row(name, *_cells(figures, _PRINTED))
+    Console().print(table)
+
+
+def _cells(figures: Measures, columns: Sequence[str] = tuple(_COLUMNS)) -> list[str]:
+    wanted = [_COLUMNS[column] for column in columns]
+    return ["" if figures[key] is None else format(figures[key], kind) for key, kind in wanted]

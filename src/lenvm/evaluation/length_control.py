@@ -1,0 +1,128 @@
+"""`lenvm evaluate length_control`: how near to a wanted length each method comes, and what that does to the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lenvm.data.encoding import PromptFormat
+from lenvm.data.rollout import Rollout
+from lenvm.decoding.generate import GUIDED
+from lenvm.decoding.settings import SamplingSettings
+from lenvm.errors import InputError
+from lenvm.evaluation.blocks import Block
+from lenvm.evaluation.control_measures import Cell
+from lenvm.evaluation.control_results import write_results
+from lenvm.evaluation.methods import AbstractMethod, Plain
+from lenvm.evaluation.running import Job, run_jobs
+from lenvm.evaluation.setup import Setup, load_prompts, load_setup
+from lenvm.metrics import Constraint, meets
+from lenvm.playground import POLICY_FOLDER
+
+_Reachable = dict[int, list[int]]
+
+
+def length_control(
+    methods: dict[str, AbstractMethod],
+    output: Path,
+    *,
+    generator: str = str(POLICY_FOLDER),
+    value_model: str | None = None,
+    prompts: Path | list[str] | None = None,
+    num_prompts: int | None = None,
+    targets: tuple[int, ...] = (64,),
+    constraint: Constraint = "equal",
+    only_reachable: int = 0,
+    num_samples: int = 4,
+    sampling: SamplingSettings = GUIDED,
+    prompt_format: PromptFormat | None = None,
+    batch_size: int = 256,
+) -> None:
+    """Writes completions of given lengths with several methods, and compares length, fluency, variety and answers.
+
+    Each method and target is a file under `blocks/` of the output folder. Run again after a kill, the evaluation goes
+    on with those that are missing.
+
+    Args:
+        methods: the methods by name, such as `{plain: {class_path: lenvm.evaluation.methods.Plain}}`.
+        output: folder for everything that is written.
+        generator: name on the hub or folder of a causal language model with its tokenizer.
+        value_model: name on the hub or folder of the length value model of guided methods.
+        prompts: a list of texts, or a file whose rows have a `prompt` (and perhaps domain and reference); left out,
+            held-out problems of the playground.
+        num_prompts: how many prompts; left out, all that are given, or 64 problems.
+        targets: lengths to ask for, in tokens, EOS included.
+        constraint: what lengths have to be to the target: `equal`, `at_most` or `at_least`.
+        only_reachable: plain completions to sample first per prompt; only prompts are kept of which one of these meets
+            the constraint (for `equal`: whose completions lie on both sides of the target, or on it), and ends by
+            itself. 0 keeps all prompts.
+        num_samples: completions per prompt, method and target.
+        sampling: candidate filters, token limit and seed of all methods.
+        prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
+        batch_size: completions written at a time.
+    """
+    if not methods or not targets or min(targets) < 1 or len(set(targets)) < len(targets):
+        raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
+    setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
+    known = load_prompts(prompts, num_prompts, sampling.seed)
+    folder = output / "blocks"
+    kept: _Reachable = {target: list(range(len(known))) for target in targets}
+    if only_reachable:
+        kept = _reachable(setup, known, targets, constraint, only_reachable, folder)
+    blocks = iter(run_jobs(_jobs(methods, kept), setup, known, constraint, folder))
+    cells = []
+    for name, method in methods.items():
+        shared = None if method.uses_target else next(blocks)
+        for target, numbers in kept.items():
+            block = next(blocks) if shared is None else shared.of_prompts(numbers)
+            cells.append(Cell(name, isinstance(method, Plain), target, block))
+    write_results(output, cells, known, constraint)
+
+
+def _jobs(methods: dict[str, AbstractMethod], kept: _Reachable) -> list[Job]:
+    everywhere = sorted(set().union(*kept.values()))
+    jobs = []
+    for name, method in methods.items():
+        if method.uses_target:
+            jobs += [Job(f"{name}, {target} tokens", method, target, numbers) for target, numbers in kept.items()]
+        else:
+            jobs.append(Job(name, method, None, everywhere))
+    return jobs
+
+
+def _reachable(
+    setup: Setup,
+    prompts: Sequence[Rollout],
+    targets: Sequence[int],
+    constraint: Constraint,
+    tries: int,
+    folder: Path,
+) -> _Reachable:
+    """The prompts whose plain completions reach each target; another seed, so that what is judged did not choose."""
+    if tries < 1:
+        raise InputError(f"`only_reachable` must be a number of completions, or 0 for all prompts, got {tries}.")
+    other = replace(setup.sampling, seed=setup.sampling.seed + 1)
+    probe = replace(setup, num_samples=tries, sampling=other)
+    job = Job("plain completions that show what can be reached", Plain(), None, range(len(prompts)))
+    block = run_jobs([job], probe, prompts, constraint, folder)[0]
+    kept = {target: _reaching(block, target, constraint) for target in targets}
+    for target, numbers in kept.items():
+        if not numbers:
+            raise InputError(
+                f"of none of the {len(prompts)} prompts, {tries} plain completions reach {target} tokens; ask for "
+                "another target, or leave `only_reachable` out."
+            )
+    return kept
+
+
+def _reaching(block: Block, target: int, constraint: Constraint) -> list[int]:
+    sides: list[Constraint] = ["at_most", "at_least"] if constraint == "equal" else [constraint]
+    return sorted(set.intersection(*(_meeting(block, target, side) for side in sides)))
+
+
+def _meeting(block: Block, target: int, constraint: Constraint) -> set[int]:
+    met = meets(torch.as_tensor(block.length), target, constraint).numpy() & block.natural
+    return set(block.prompt[met].tolist())

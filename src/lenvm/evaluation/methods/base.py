@@ -1,0 +1,63 @@
+"""What a method is: it writes completions of prompts, perhaps towards a length."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from lenvm.data.rollout import Prompt
+from lenvm.decoding.generate import Completion
+from lenvm.errors import InputError
+from lenvm.evaluation.setup import Setup
+from lenvm.metrics import Constraint
+
+
+class Task(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        prompts: the prompts to complete.
+        target: the length in tokens, EOS included; None where none is asked for.
+        constraint: what the length has to be to the target.
+    """
+
+    prompts: list[Prompt]
+    target: int | None
+    constraint: Constraint
+
+    def wanted(self) -> int:
+        """The target, for methods that need one.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if self.target is None:
+            raise InputError("this method needs a target length, and here there is none; give it one of its own.")
+        return self.target
+
+
+class AbstractMethod(ABC):
+    """Writes completions."""
+
+    @property
+    def uses_target(self) -> bool:
+        """Whether the target decides what is written; if not, one set of completions serves all targets."""
+        return True
+
+    def check(self, setup: Setup, task: Task) -> None:
+        """Makes sure that the method can be run, before anything is.
+
+        Raises:
+            InputError: if it cannot.
+        """
+        if self.uses_target:
+            task.wanted()
+
+    @abstractmethod
+    def write(self, setup: Setup, task: Task) -> Iterator[Completion]:
+        """Yields `setup.num_samples` completions of each prompt, as they end."""
+
+    def described(self, setup: Setup) -> dict[str, Any]:
+        """Everything of the method that decides what is written, as JSON."""
+        return {"method": repr(self)}

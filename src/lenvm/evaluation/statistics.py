@@ -1,0 +1,62 @@
+"""Uncertainty of means over prompts. Completions of one prompt are alike, so prompts are what is counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def prompt_means(values: ArrayLike, prompts: ArrayLike) -> Floats:
+    """The mean of each prompt's values, the prompts in ascending order.
+
+    Args:
+        values: one number per completion; (N,).
+        prompts: number of its prompt; (N,).
+    """
+    numbers = np.unique(np.asarray(prompts), return_inverse=True)[1]
+    sums = np.bincount(numbers, weights=np.asarray(values, dtype=np.float64))
+    return np.asarray(sums / np.bincount(numbers))
+
+
+def bootstrap_interval(
+    means: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over prompts.
+
+    Args:
+        means: one number per prompt; (P,).
+        level: share of the resampled means that lies inside.
+        resamples: how many times P prompts are drawn with replacement.
+        seed: equal seeds give equal intervals.
+    """
+    means = np.asarray(means, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
+    low, high = np.quantile(means[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def largest_drop(curves: Sequence[ArrayLike]) -> float:
+    """How far a sequence of means is from never falling, in standard errors.
+
+    Of all neighbours in the sequence, the largest fall of the mean, divided by the standard error of that difference.
+    The prompts are the same everywhere, so the differences are taken prompt by prompt.
+
+    Args:
+        curves: at each step of the sequence, one number per prompt; (P,) each, the prompts in the same order.
+
+    Returns:
+        0 or less if the means never fall; infinite if every prompt falls by the same amount.
+    """
+    worst = -math.inf
+    for before, after in pairwise(curves):
+        fall = np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64)
+        error = fall.std(ddof=1) / math.sqrt(len(fall)) if len(fall) > 1 else 0.0
+        mean = float(fall.mean())
+        worst = max(worst, mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0)
+    return float(worst)
