@@ -228,6 +228,21 @@ def test_only_prompts_that_plain_completions_reach_are_kept(tmp_path: Path, valu
         for name in methods:
             kept = [r["prompt_id"] for r in rows if r["target"] == target and r["method"] == name]
             assert sorted(kept) == sorted([*reach, *reach])
+    # plain completions that meet the constraint stand beside them, as often per prompt as others
+    kept = "plain that keeps to it (of 6)"
+    for target in (16, 40):
+        mine = [r for r in rows if r["target"] == target and r["method"] == kept]
+        assert sorted(r["prompt_id"] for r in mine) == sorted(
+            r["prompt_id"] for r in rows if r["target"] == target and r["method"] == "plain"
+        )
+        assert all(r["length"] <= target and r["finish_reason"] == "stop" for r in mine)
+        assert {(ids.index(r["prompt_id"]), *r["completion_ids"]) for r in mine} <= {
+            (r["prompt"], *r["completion_ids"]) for r in probe
+        }
+        found = summary["targets"][str(target)]["methods"]
+        assert found[kept]["length_score"] == 100.0
+        ratio = found["min = max"]["nll_per_token"] / found[kept]["nll_per_token"]
+        assert found["min = max"]["nll_ratio_to_keeping"] == pytest.approx(ratio)
     # what chose the prompts is not what is judged on them
     plain = {tuple(r["completion_ids"]) for r in rows if r["method"] == "plain"}
     assert not plain <= {tuple(r["completion_ids"]) for r in probe}

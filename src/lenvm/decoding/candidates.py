@@ -73,4 +73,6 @@ def draw(log_probs: Tensor, uniforms: Tensor | None) -> Tensor:
     total = cumulative[:, -1:]
     # a step short of the total, so that a column of probability 0 at the end is never reached
     place = torch.minimum(uniforms[:, None] * total, total * (1 - 2**-40))
-    return torch.searchsorted(cumulative, place, right=True).squeeze(-1)
+    column = torch.searchsorted(cumulative, place, right=True).squeeze(-1)
+    # a row without any probability has no column; whoever draws from it hears of it (`decode`)
+    return column.clamp_max(log_probs.shape[-1] - 1)

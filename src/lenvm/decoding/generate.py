@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.rollout import BadRowError, Prompt
@@ -97,7 +97,7 @@ def stream(
     num_samples: int = 1,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 64,
-    processors: LogitsProcessorList | Callable[[int], LogitsProcessorList] | None = None,
+    processors: list[LogitsProcessor] | Callable[[int], list[LogitsProcessor]] | None = None,
     with_log_probs: bool = False,
     listener: Callable[[Step], None] | None = None,
 ) -> Iterator[Completion]:
@@ -130,16 +130,19 @@ def stream(
         raise InputError("a rule needs a value model to predict lengths with; give one, or no rule.")
     if num_samples < 1 or batch_size < 1:
         raise InputError(f"`num_samples` and `batch_size` must be at least 1, got {num_samples} and {batch_size}.")
-    written_as: Any = prompt_format or (model.prompt_format if model is not None else "auto")
-    prompt_ids = _encoded(prompts, RolloutEncoder(tokenizer, written_as))
+    prompt_ids = encode(prompts, tokenizer, model, prompt_format)
+    _check_ids(prompt_ids, generator)
     contexts = [context_length(generator), None if model is None else model.backbone.context_length]
     rooms = [room_for(f"prompt {i}", ids, contexts, sampling.max_tokens) for i, ids in enumerate(prompt_ids)]
     rows = _rows(prompt_ids, rooms, num_samples)
     guidance = None
     if model is not None:
-        guidance = prepare(generator, tokenizer, model, scorer, _rule_of_rows(rule, len(prompts), num_samples))
-        if guidance.rule is not None:
-            guidance.rule.check(model.shortest_length, min(rooms))
+        rule = _rule_of_prompts(rule, len(prompts))
+        guidance = prepare(generator, tokenizer, model, scorer, rule)
+        if rule is not None and prompts:
+            _check_targets(rule, model.shortest_length, rooms)
+            owners = torch.arange(len(prompts)).repeat_interleave(num_samples)
+            guidance = guidance.for_rows(owners)
     eos = eos_ids(generator, tokenizer)
     order = sorted(range(len(rows)), key=lambda i: (len(prompt_ids[rows[i].prompt]), i))
     for start in range(0, len(order), batch_size):
@@ -200,17 +203,44 @@ def _loaded(
     )
 
 
-def _encoded(prompts: Sequence[AnyPrompt], encoder: RolloutEncoder) -> list[list[int]]:
+def encode(
+    prompts: Sequence[AnyPrompt],
+    tokenizer: PreTrainedTokenizerBase,
+    model: LengthValueModel | None,
+    prompt_format: PromptFormat | None,
+) -> list[list[int]]:
+    """Token ids of prompts, as the value model knows prompts; what are token ids already is taken as it is.
+
+    Raises:
+        InputError: if a prompt cannot be encoded.
+    """
+    written_as: Any = prompt_format or (model.prompt_format if model is not None else "auto")
+    encoder = RolloutEncoder(tokenizer, written_as)
+    if isinstance(prompts, str) or not all(isinstance(prompt, str | list) for prompt in prompts):
+        raise InputError(
+            "`prompts` must be a list whose entries are texts, lists of chat messages or lists of token ids, got "
+            f"{prompts!r:.80}; put a single prompt into a list."
+        )
     encoded = []
     for i, prompt in enumerate(prompts):
         if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
-            encoded.append([int(token) for token in prompt])  # type: ignore[call-overload]
+            encoded.append(cast(list[int], prompt))
             continue
         try:
-            encoded += encoder.encode_prompts([prompt])  # type: ignore[list-item]
+            encoded += encoder.encode_prompts([cast(Prompt, prompt)])
         except BadRowError as error:
             raise InputError(f"prompt {i}: {error}.") from error
     return encoded
+
+
+def _check_ids(prompt_ids: list[list[int]], generator: PreTrainedModel) -> None:
+    vocabulary = generator.config.get_text_config().vocab_size
+    for i, ids in enumerate(prompt_ids):
+        if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
+            raise InputError(
+                f"prompt {i} has token ids from {min(ids)} to {max(ids)}, but the generator knows 0 to {vocabulary - 1}; "
+                "use the generator's own tokenizer."
+            )
 
 
 def _rows(prompt_ids: list[list[int]], rooms: list[int], num_samples: int) -> list[Row]:
@@ -224,10 +254,8 @@ def _rows(prompt_ids: list[list[int]], rooms: list[int], num_samples: int) -> li
     return rows
 
 
-def _rule_of_rows(
-    rule: AbstractRule | Sequence[AbstractRule] | None, num_prompts: int, num_samples: int
-) -> AbstractRule | None:
-    """The rule of all rows, from the rule or rules of the prompts."""
+def _rule_of_prompts(rule: AbstractRule | Sequence[AbstractRule] | None, num_prompts: int) -> AbstractRule | None:
+    """One rule for all prompts, from the rule or rules that were given."""
     if rule is None:
         return None
     if not isinstance(rule, AbstractRule):
@@ -235,22 +263,31 @@ def _rule_of_rows(
             raise InputError(
                 f"give one rule, or one per prompt: there are {num_prompts} prompts, got {len(rule)} rules."
             )
-        kinds = list(dict.fromkeys(map(id, rule)))
         distinct = {id(r): r for r in rule}
-        rule = PerRow(rules=[distinct[k] for k in kinds], which=[kinds.index(id(r)) for r in rule])
+        number = {key: i for i, key in enumerate(distinct)}
+        rule = PerRow(rules=list(distinct.values()), which=[number[id(r)] for r in rule])
     if rule.num_rows not in (None, num_prompts):
         raise InputError(
             f"the rule has parameters for {rule.num_rows} prompts, but there are {num_prompts}; give one value each."
         )
-    return rule.for_rows(torch.arange(num_prompts).repeat_interleave(num_samples))
+    return rule
+
+
+def _check_targets(rule: AbstractRule, shortest: int | None, rooms: list[int]) -> None:
+    """Makes sure that every prompt leaves room for its own target."""
+    if rule.num_rows is None:
+        rule.check(shortest, min(rooms))
+        return
+    for i, room in enumerate(rooms):
+        rule.for_rows(torch.tensor([i])).check(shortest, room)
 
 
 def _for_batch(
-    processors: LogitsProcessorList | Callable[[int], LogitsProcessorList] | None, width: int
+    processors: list[LogitsProcessor] | Callable[[int], list[LogitsProcessor]] | None, width: int
 ) -> LogitsProcessorList | None:
-    if processors is None or isinstance(processors, LogitsProcessorList):
-        return processors
-    return processors(width)
+    if processors is None:
+        return None
+    return LogitsProcessorList(processors if isinstance(processors, list) else processors(width))
 
 
 def _numbered(listener: Callable[[Step], None], lines: list[int]) -> Callable[[Step], None]:

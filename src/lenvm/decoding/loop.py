@@ -21,6 +21,7 @@ from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.scorers import AbstractScorer, AbstractScoring
 from lenvm.decoding.settings import SamplingSettings
+from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
 
 _LEAVE_ABOVE = 0.25
@@ -135,13 +136,22 @@ def decode(
 
     Yields:
         Completions as they end, in no particular order.
+
+    Raises:
+        InputError: if no token has a probability: logits that are not numbers, or nothing left by a rule or processor.
     """
     device = generator.device
     place = torch.tensor([row.prompt for row in rows], device=device)
     room = torch.tensor([row.room for row in rows], device=device)
     eos = torch.tensor(sorted(eos_ids), device=device)
     uniforms = None if settings.temperature == 0 else _uniforms(rows, settings.seed).to(device)
-    scoring = None if guidance is None else guidance.scorer.start(guidance.model, prompts, place)
+    scoring, vocabulary = None, None
+    if guidance is not None:
+        # per-row parameters move to the device once, not at every step
+        guidance = guidance.for_rows(torch.arange(len(rows), device=device))
+        scoring = guidance.scorer.start(guidance.model, prompts, place)
+        # generators have more logits than their tokenizer has tokens, and the value model knows the tokens alone
+        vocabulary = guidance.model.backbone.vocab_size
     history = _left_padded(prompts, place) if processors else None
     alive = torch.arange(len(rows), device=device)  # the row that each line of the batch writes
     finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
@@ -151,9 +161,9 @@ def decode(
     step = 0
     while True:
         assert reader.logits is not None
-        logits = reader.logits
+        logits = reader.logits[:, :vocabulary]
         if processors:
-            logits = processors(history, logits.clone())
+            logits = processors(history, logits.to(torch.float32, copy=True))
         offered = candidates(logits, settings)
         random = None if uniforms is None else uniforms[:, step]
         log_probs = offered.log_probs
@@ -174,7 +184,13 @@ def decode(
             listener(_step(alive, record, ~ended))
         finished = finished | (torch.isin(newest, eos) & (step <= room))
         ended = finished | (step >= room)
-        share = ended.float().mean().item()
+        empty = ~(log_probs.amax(-1) > -torch.inf) & ~ended
+        share, lost = torch.stack([ended, empty]).float().mean(-1).tolist()
+        if lost:
+            raise InputError(
+                f"after {step - 1} tokens of a completion, no candidate has a probability: the generator's logits are not "
+                "numbers (try another `dtype`), or a rule or processor has ruled out every token."
+            )
         if share > _LEAVE_ABOVE:
             yield from _written(record, ended.nonzero().flatten(), alive, finished, room, set(eos_ids))
             if share == 1.0:
@@ -204,21 +220,23 @@ def _guided(
     eos: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """New log-probabilities of the candidates, and the predicted remaining length after each; (B, K) both."""
+    rule, gamma = guidance.rule, guidance.model.gamma
     generated = torch.full_like(ended, step, dtype=torch.long)
-    wanted = torch.zeros_like(ended)
-    if guidance.rule is not None:
-        wanted = guidance.rule.wants(offered.log_probs, offered.mask, generated) & ~ended
-    scored = offered.mask & wanted[:, None]
-    if not wanted.all():
+    count = 0
+    scored = offered.mask
+    if rule is not None:
+        wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~ended
+        scored = scored & wanted[:, None]
+        count = int(wanted.sum())
+    if count < len(ended):
         # a row that is left alone is drawn now; its token is the only one to read
-        alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], True)
-        scored = torch.where(wanted[:, None], scored, alone & ~ended[:, None])
+        alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], ~ended[:, None])
+        scored = torch.where(wanted[:, None], scored, alone) if count else alone
     remaining = scoring.remaining(offered.ids, scored & ~torch.isin(offered.ids, eos))
-    if guidance.rule is None:
+    if rule is None or not count:
         return offered.log_probs, remaining
-    gamma = guidance.model.gamma
     horizons = -torch.expm1(remaining * math.log(gamma))
-    steered = guidance.rule(offered.log_probs, horizons, offered.mask, generated, gamma)
+    steered = rule(offered.log_probs, horizons, offered.mask, generated, gamma)
     return torch.where(wanted[:, None], steered, offered.log_probs), remaining
 
 

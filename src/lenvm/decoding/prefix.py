@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, PretrainedConfig, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from lenvm.decoding import attention
 from lenvm.errors import InputError
@@ -31,6 +31,11 @@ class PrefixCache(Cache):
         self.layout: attention.Layout | None = None
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any layer has written here."""
+        return bool(self._keys)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
@@ -59,8 +64,11 @@ class PrefixCache(Cache):
     def keep_slot(self, slots: Tensor) -> None:
         """Makes one of the tokens behind the prefix of each row its newest: (B,)."""
         rows = torch.arange(len(slots), device=slots.device)
-        for store in (*self._keys, *self._values):
-            store[:, :, self.length] = store[rows, :, self.length + slots]
+        for stores in (self._keys, self._values):
+            for i in range(len(stores)):
+                # there may be no column behind the prefix: where every row ends, nothing has been read
+                store = stores[i] = _with_room(stores[i], self.length + 1, self.length)
+                store[:, :, self.length] = store[rows, :, self.length + slots]
         self.length += 1
 
     def select(self, rows: Tensor) -> None:
@@ -92,7 +100,9 @@ class PrefixReader:
         self._output_head = model.get_output_embeddings()
         self._captured: Tensor | None = None
         self._own_attention = bool(getattr(model, "_supports_attention_backend", False))
-        _check_architecture(model.config.get_text_config())
+        _check_architecture(model)
+        # a row that has ended and waits for others may stand where the model has no position any more
+        self._positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._cache = PrefixCache()
         self._prefill(prompts, place)
 
@@ -148,17 +158,31 @@ class PrefixReader:
     def _prefill(self, prompts: Sequence[Sequence[int]], place: Tensor) -> None:
         device = self.model.device
         width = max(map(len, prompts))
-        input_ids = torch.zeros((len(prompts), width), dtype=torch.long, device=device)
-        valid = torch.zeros((len(prompts), width), dtype=torch.bool, device=device)
+        input_ids = torch.zeros((len(prompts), width), dtype=torch.long)
+        valid = torch.zeros((len(prompts), width), dtype=torch.bool)
         for i, ids in enumerate(prompts):
-            input_ids[i, width - len(ids) :] = torch.as_tensor(ids, device=device)
+            input_ids[i, width - len(ids) :] = torch.as_tensor(ids)
             valid[i, width - len(ids) :] = True
+        input_ids, valid = input_ids.to(device), valid.to(device)
         index = torch.arange(width, device=device)
         # padding sees itself: a query that sees nothing would be NaN
         visible = (index[:, None] >= index) & valid[:, None, :] | (index[:, None] == index)
         layout = attention.Layout(visible[:, None], index)
         positions = (valid.cumsum(-1) - 1).clamp_min(0)
-        self._forward(input_ids, positions, layout)
+        try:
+            self._forward(input_ids, positions, layout)
+        except (TypeError, ValueError) as error:
+            if self._own_attention:
+                raise
+            raise InputError(
+                f"decoding cannot say to {type(self.model).__name__} which tokens each token sees ({error}); use another "
+                "generator or value model."
+            ) from error
+        if not self._cache.is_used:
+            raise InputError(
+                f"{type(self.model).__name__} keeps no keys and values, which decoding needs; use another generator or "
+                "value model."
+            )
         self._cache.length = width
         self._cache.select(place)
         self._padding, self._next_position = ~valid[place], valid.sum(-1)[place]
@@ -171,14 +195,13 @@ class PrefixReader:
         options: dict[str, Any] = {"layout": layout} if self._own_attention else {}
         if self._output_head is not None:
             options["logits_to_keep"] = 1
-        # a row that has ended and waits for others may stand where the model has no position any more
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        positions = positions if limit is None else positions.clamp_max(limit - 1)
+        if self._positions is not None:
+            positions = positions.clamp_max(self._positions - 1)
         with self._attention(), self._capture():
             output = self.model(
                 input_ids=input_ids,
                 position_ids=positions,
-                attention_mask=layout.visible,
+                attention_mask=self._mask(layout.visible),
                 past_key_values=self._cache,
                 use_cache=True,
                 **options,
@@ -190,6 +213,13 @@ class PrefixReader:
             self.logits = output.logits[:, -1]
         self.hidden = hidden[:, -1] if layout.rows is None else self.hidden
         return hidden
+
+    def _mask(self, visible: Tensor) -> Tensor:
+        """Visibility as the model's own attention takes it: older ones add masks to the scores, whatever their type."""
+        if self._own_attention:
+            return visible
+        lowest = torch.finfo(self.model.dtype).min
+        return torch.zeros_like(visible, dtype=self.model.dtype).masked_fill_(~visible, lowest)
 
     @contextmanager
     def _attention(self) -> Iterator[None]:
@@ -232,8 +262,8 @@ def _with_room(store: Tensor, columns: int, filled: int) -> Tensor:
     return larger
 
 
-def _check_architecture(config: PretrainedConfig) -> None:
-    layers = set(getattr(config, "layer_types", None) or _KNOWN_LAYERS)
+def _check_architecture(model: PreTrainedModel) -> None:
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or _KNOWN_LAYERS)
     if unknown := layers - _KNOWN_LAYERS:
         raise InputError(
             f"decoding needs a transformer whose layers keep keys and values, but this one has {sorted(unknown)}; "

@@ -58,6 +58,10 @@ class Block(NamedTuple):
     def of_prompts(self, prompts: Sequence[int]) -> Block:
         """The completions of these prompts; the time is the share of their tokens."""
         rows = np.flatnonzero(np.isin(self.prompt, prompts))
+        return self.take(rows, self.seconds * float(self.length[rows].sum() / self.length.sum()))
+
+    def take(self, rows: NDArray[np.int64], seconds: float) -> Block:
+        """The completions at these places, in this order, with the time they are said to have taken."""
         return Block(
             self.prompt[rows],
             self.sample[rows],
@@ -67,7 +71,7 @@ class Block(NamedTuple):
             self.natural[rows],
             self.nll[rows],
             self.end_nll[rows],
-            float(self.seconds * self.length[rows].sum() / self.length.sum()),
+            seconds,
         )
 
 

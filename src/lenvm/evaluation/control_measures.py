@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from lenvm.evaluation.statistics import bootstrap_interval, prompt_means
 from lenvm.metrics import Constraint, distinct_n, length_deviation, length_score
 
 Measures = dict[str, Any]
+Role = Literal["plain", "keeping", "judged"]
+_RATIOS: dict[str, Role] = {"nll_ratio": "plain", "nll_ratio_to_keeping": "keeping"}
 
 
 class Cell(NamedTuple):
@@ -23,13 +25,14 @@ class Cell(NamedTuple):
 
     Attributes:
         method: its name.
-        is_plain: whether it is plain sampling, which others are compared with.
+        role: `judged`; or what others are compared with: `plain` sampling, or `keeping`, plain completions that meet
+            the constraint.
         target: the target in tokens.
         block: the completions.
     """
 
     method: str
-    is_plain: bool
+    role: Role
     target: int
     block: Block
 
@@ -75,18 +78,23 @@ def judged(cell: Cell, prompts: Sequence[Rollout], constraint: Constraint) -> Me
 def measured(
     cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint
 ) -> dict[int, dict[str, Measures]]:
-    """Measures by target and method, with `nll_ratio`, the likelihood per token by that of plain sampling."""
+    """Measures by target and method.
+
+    `nll_ratio` compares the likelihood per token with plain sampling, `nll_ratio_to_keeping` with plain completions that
+    meet the constraint: short completions have fewer tokens that are a matter of course, whatever wrote them.
+    """
     results: dict[int, dict[str, Measures]] = {}
     for cell in cells:
         results.setdefault(cell.target, {})[cell.method] = judged(cell, prompts, constraint)
-    plain = plain_of(cells)
     for rows in results.values():
-        for found in rows.values():
-            of_plain = None if plain is None else rows[plain]["nll_per_token"]
-            found["nll_ratio"] = found["nll_per_token"] / of_plain if of_plain else None
+        for name, role in _RATIOS.items():
+            reference = named(cells, role)
+            for found in rows.values():
+                divisor = None if reference is None else rows[reference]["nll_per_token"]
+                found[name] = found["nll_per_token"] / divisor if divisor else None
     return results
 
 
-def plain_of(cells: Sequence[Cell]) -> str | None:
-    """The name of plain sampling among the methods; None if it is not among them."""
-    return next((cell.method for cell in cells if cell.is_plain), None)
+def named(cells: Sequence[Cell], role: Role) -> str | None:
+    """The name of the method in this role; None if there is none."""
+    return next((cell.method for cell in cells if cell.role == role), None)

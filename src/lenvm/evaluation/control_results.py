@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lenvm.data.rollout import Rollout
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.control_measures import Cell, Measures, correctness, measured, plain_of
+from lenvm.evaluation.control_measures import Cell, Measures, correctness, measured, named
 from lenvm.metrics import Constraint, length_deviation, length_score
 from lenvm.report.plots import LabelledPoint, length_frontier
 
@@ -23,7 +23,7 @@ _FIGURES = {
     "length_score_against_nll": ("nll_per_token", "negative log-likelihood per token (nats)"),
     "length_score_against_end_nll": ("end_nll", "negative log-likelihood of the end of text (nats)"),
 }
-_PRINTED = ("length score", "LD", "NLL/token", "x plain", "NLL of end", "accuracy")
+_PRINTED = ("length score", "LD", "NLL/token", "x plain", "x keeping", "NLL of end", "accuracy")
 
 _COLUMNS: dict[str, tuple[str, str]] = {
     "length score": ("length_score", ".1f"),
@@ -33,6 +33,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "tokens": ("mean_length", ".1f"),
     "NLL/token": ("nll_per_token", ".3f"),
     "x plain": ("nll_ratio", ".3f"),
+    "x keeping": ("nll_ratio_to_keeping", ".3f"),
     "NLL of end": ("end_nll", ".2f"),
     "distinct-1": ("distinct_1", ".3f"),
     "distinct-2": ("distinct_2", ".3f"),
@@ -64,7 +65,7 @@ def write_results(output: Path, cells: Sequence[Cell], prompts: Sequence[Rollout
             ]
             for target, rows in results.items()
         }
-        figure = length_frontier(points, reference=plain_of(cells), xlabel=label)
+        figure = length_frontier(points, reference=named(cells, "plain"), xlabel=label)
         for suffix in ("png", "svg"):
             figure.savefig(output / f"{name}.{suffix}", dpi=150)
     for target, rows in results.items():
@@ -113,8 +114,9 @@ def _markdown(results: dict[int, dict[str, Measures]], constraint: Constraint) -
     lines = []
     for target, rows in results.items():
         lines += [f"**{_title(constraint, target)}**", ""]
-        lines += ["| method | " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * len(_COLUMNS)]
-        lines += [f"| {name} | " + " | ".join(_cells(figures)) + " |" for name, figures in rows.items()]
+        columns = _filled(tuple(_COLUMNS), rows)
+        lines += ["| method | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+        lines += [f"| {name} | " + " | ".join(_cells(found, columns)) + " |" for name, found in rows.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -126,13 +128,19 @@ def _title(constraint: Constraint, target: int) -> str:
 def _print(title: str, rows: dict[str, Measures]) -> None:
     table = Table(title=title)
     table.add_column("method")
-    for column in _PRINTED:
+    columns = _filled(_PRINTED, rows)
+    for column in columns:
         table.add_column(column, justify="right")
-    for name, figures in rows.items():
-        table.add_row(name, *_cells(figures, _PRINTED))
+    for name, found in rows.items():
+        table.add_row(name, *_cells(found, columns))
     Console().print(table)
 
 
-def _cells(figures: Measures, columns: Sequence[str] = tuple(_COLUMNS)) -> list[str]:
+def _filled(columns: Sequence[str], rows: dict[str, Measures]) -> list[str]:
+    """The columns in which any method has a number."""
+    return [name for name in columns if any(found[_COLUMNS[name][0]] is not None for found in rows.values())]
+
+
+def _cells(found: Measures, columns: Sequence[str]) -> list[str]:
     wanted = [_COLUMNS[column] for column in columns]
-    return ["" if figures[key] is None else format(figures[key], kind) for key, kind in wanted]
+    return ["" if found[key] is None else format(found[key], kind) for key, kind in wanted]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from lenvm.data.encoding import PromptFormat
-from lenvm.data.rollout import Rollout
 from lenvm.decoding.generate import GUIDED
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.control_measures import Cell
+from lenvm.evaluation.control_measures import Cell, Role
 from lenvm.evaluation.control_results import write_results
 from lenvm.evaluation.methods import AbstractMethod, Plain
+from lenvm.evaluation.reachable import keeping, reachable, run_probe
 from lenvm.evaluation.running import Job, run_jobs
-from lenvm.evaluation.setup import Setup, load_prompts, load_setup
-from lenvm.metrics import Constraint, meets
+from lenvm.evaluation.setup import load_prompts, load_setup
+from lenvm.metrics import Constraint
 from lenvm.playground import POLICY_FOLDER
-
-_Reachable = dict[int, list[int]]
 
 
 def length_control(
@@ -58,7 +51,8 @@ def length_control(
         constraint: what lengths have to be to the target: `equal`, `at_most` or `at_least`.
         only_reachable: plain completions to sample first per prompt; only prompts are kept of which one of these meets
             the constraint (for `equal`: whose completions lie on both sides of the target, or on it), and ends by
-            itself. 0 keeps all prompts.
+            itself. For a one-sided constraint, those that meet it are judged too: they are what guidance can hope for.
+            0 keeps all prompts.
         num_samples: completions per prompt, method and target.
         sampling: candidate filters, token limit and seed of all methods.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
@@ -69,20 +63,27 @@ def length_control(
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
     known = load_prompts(prompts, num_prompts, sampling.seed)
     folder = output / "blocks"
-    kept: _Reachable = {target: list(range(len(known))) for target in targets}
+    kept, cells = {target: list(range(len(known))) for target in targets}, []
     if only_reachable:
-        kept = _reachable(setup, known, targets, constraint, only_reachable, folder)
+        probe = run_probe(setup, known, constraint, only_reachable, folder)
+        kept = {target: reachable(probe, target, constraint, only_reachable) for target in targets}
+        if constraint != "equal":
+            shown = f"plain that keeps to it (of {only_reachable})"
+            cells = [
+                Cell(shown, "keeping", target, keeping(probe, target, constraint, numbers, num_samples))
+                for target, numbers in kept.items()
+            ]
     blocks = iter(run_jobs(_jobs(methods, kept), setup, known, constraint, folder))
-    cells = []
     for name, method in methods.items():
+        role: Role = "plain" if isinstance(method, Plain) else "judged"
         shared = None if method.uses_target else next(blocks)
         for target, numbers in kept.items():
             block = next(blocks) if shared is None else shared.of_prompts(numbers)
-            cells.append(Cell(name, isinstance(method, Plain), target, block))
+            cells.append(Cell(name, role, target, block))
     write_results(output, cells, known, constraint)
 
 
-def _jobs(methods: dict[str, AbstractMethod], kept: _Reachable) -> list[Job]:
+def _jobs(methods: dict[str, AbstractMethod], kept: dict[int, list[int]]) -> list[Job]:
     everywhere = sorted(set().union(*kept.values()))
     jobs = []
     for name, method in methods.items():
@@ -91,38 +92,3 @@ def _jobs(methods: dict[str, AbstractMethod], kept: _Reachable) -> list[Job]:
         else:
             jobs.append(Job(name, method, None, everywhere))
     return jobs
-
-
-def _reachable(
-    setup: Setup,
-    prompts: Sequence[Rollout],
-    targets: Sequence[int],
-    constraint: Constraint,
-    tries: int,
-    folder: Path,
-) -> _Reachable:
-    """The prompts whose plain completions reach each target; another seed, so that what is judged did not choose."""
-    if tries < 1:
-        raise InputError(f"`only_reachable` must be a number of completions, or 0 for all prompts, got {tries}.")
-    other = replace(setup.sampling, seed=setup.sampling.seed + 1)
-    probe = replace(setup, num_samples=tries, sampling=other)
-    job = Job("plain completions that show what can be reached", Plain(), None, range(len(prompts)))
-    block = run_jobs([job], probe, prompts, constraint, folder)[0]
-    kept = {target: _reaching(block, target, constraint) for target in targets}
-    for target, numbers in kept.items():
-        if not numbers:
-            raise InputError(
-                f"of none of the {len(prompts)} prompts, {tries} plain completions reach {target} tokens; ask for "
-                "another target, or leave `only_reachable` out."
-            )
-    return kept
-
-
-def _reaching(block: Block, target: int, constraint: Constraint) -> list[int]:
-    sides: list[Constraint] = ["at_most", "at_least"] if constraint == "equal" else [constraint]
-    return sorted(set.intersection(*(_meeting(block, target, side) for side in sides)))
-
-
-def _meeting(block: Block, target: int, constraint: Constraint) -> set[int]:
-    met = meets(torch.as_tensor(block.length), target, constraint).numpy() & block.natural
-    return set(block.prompt[met].tolist())

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lenvm.errors import InputError
 from lenvm.heads.base import AbstractActionHead
@@ -90,7 +91,8 @@ class ActionValueHead(AbstractActionHead):
             raise InputError("this ActionValueHead does not know its vocabulary; give it `vocab_size`.")
         # element by element in float32: half precision would blur what tells candidates apart
         raw = at_least_float32(raw)[..., None, :]
-        advantage = (self.embedding[candidate_ids] * raw[..., :-1]).sum(-1) + self.bias[candidate_ids]
+        # `embedding` gathers rows several times as fast as indexing does
+        advantage = (F.embedding(candidate_ids, self.embedding) * raw[..., :-1]).sum(-1) + self.bias[candidate_ids]
         return raw[..., -1] + advantage
 
     def remaining(self, raw: Tensor, target: AbstractLengthTarget) -> Tensor:

@@ -239,12 +239,13 @@ def _write_labels(
             va="center",
             fontsize=7,
             zorder=4,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _GRAY, "shrinkA": 0, "shrinkB": 2},
         )
         boxes = []
         for side, up in places:
             text.set(position=(7 * side, up), horizontalalignment=_ALIGNED[side])
             box = text.get_window_extent()
-            outside = box.x1 > frame.x1 or box.x0 < frame.x0
+            outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
             boxes.append((sum(box.overlaps(other) for other in taken) + 2 * outside, side, up, box))
         _, side, up, box = min(boxes, key=lambda found: found[0])
         text.set(position=(7 * side, up), horizontalalignment=_ALIGNED[side])

@@ -46,10 +46,9 @@ def test_beta_is_finite(beta: Any) -> None:
         (lambda: EqualTo(n=5, spread=0.0), "`spread` must be a positive number, at least 0.001, got 0.0"),
         (lambda: EqualTo(n=5, near=math.inf), "`near` must be a positive number of tokens, got inf"),
         (lambda: AtMost(n=5, mode="smooth"), "`mode` must be one of `minimal`, `hard`, got 'smooth'"),
-        (lambda: AtMost(n=5, margin=-0.1), r"`margin` must be in \[0, 1\], got -0.1"),
+        (lambda: AtMost(n=5, near=-0.1), "`near` must be a positive number of tokens, got -0.1"),
         (lambda: AtLeast(n=5, mode="smooth"), "`mode` must be one of `minimal`, `hard`, got 'smooth'"),
-        (lambda: AtLeast(n=5, margin=math.nan), "`margin` must be 0 or a positive number, got nan"),
-        (lambda: AtLeast(n=5, max_beta=math.inf), "`max_beta` must be 0 or a positive number, got inf"),
+        (lambda: AtLeast(n=5, spread=math.nan), "`spread` must be a positive number, at least 0.001, got nan"),
         (lambda: ScaleHorizon(how="add"), "`how` must be one of `mul`, `linear`, `exp`, `length_mul`, got 'add'"),
         (lambda: ScaleHorizon(scale=[1.0, -0.5]), r"`scale` must be 0 or a positive number .*, got \[1.0, -0.5\]"),
         (

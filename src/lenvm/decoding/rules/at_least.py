@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lenvm.decoding.rules.at_most import LimitMode
 from lenvm.decoding.rules.base import AbstractRule
-from lenvm.decoding.rules.distribution import horizon_of, left_after, offer
-from lenvm.decoding.rules.parameters import check_choice, check_range, check_reachable, check_tokens, per_row
-from lenvm.decoding.rules.solve import solve_tilt, tilted
+from lenvm.decoding.rules.chance import chance_of_reaching, check_spread, conditioned, shortfall
+from lenvm.decoding.rules.distribution import offer
+from lenvm.decoding.rules.parameters import check_choice, check_reachable, check_tokens, per_row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,43 +22,39 @@ class AtLeast(AbstractRule):
     `hard`, the published rule (paper section 4.2, At Least), takes the candidate with the largest horizon; ties go to
     the more probable. The authors' code takes the smallest one once n is reached, so as to end there.
 
-    `minimal` takes all probability from the end of text while it would come too early (t + 1 < n), if there is another
-    candidate. If what is left expects too little, E[u] < 1 - gamma**(r (1 + margin)) with r = n - (t + 1) tokens left
-    after the candidate, it is tilted just enough to expect that much, as far as beta <= max_beta allows.
+    `minimal` is the generator conditioned on reaching n: p'(x) ~ p(x) P(-z(x)), where P is the normal distribution and
+    z(x) = log((r + near) / (len(u_x) + near)) / spread, r = n - (t + 1) tokens left after the candidate; an end of text
+    that would come too early has no probability, if there is another candidate (`lenvm.decoding.rules.chance`; not in
+    the paper). Where n is reached with a chance of 99 % anyway, nothing is changed.
 
     Args:
         n: fewest tokens that the completion shall have, EOS included. A number for all rows, or one per row.
         mode: `minimal` or `hard`.
-        margin: for `minimal`: share of the tokens left to aim beyond. The model predicts a mean, which about half of
-            the completions fall short of.
-        max_beta: for `minimal`: strongest tilt, per unit of horizon.
+        spread: for `minimal`: how far, as a share of it, the remaining length strays from the predicted one. Smaller
+            trusts the value model more.
+        near: for `minimal`: tokens below which lengths are not told apart.
     """
 
     n: int | list[int]
     mode: LimitMode = "minimal"
-    margin: float = 0.1
-    max_beta: float = 20.0
+    spread: float = 0.25
+    near: float = 4.0
 
     def __post_init__(self) -> None:
         check_tokens(self.n)
         check_choice("mode", self.mode, get_args(LimitMode))
-        check_range("margin", self.margin, 0.0, float("inf"), "0 or a positive number")
-        check_range("max_beta", self.max_beta, 0.0, float("inf"), "0 or a positive number")
+        check_spread(self.spread, self.near)
 
     def __call__(self, log_probs: Tensor, horizons: Tensor, mask: Tensor, generated: Tensor, gamma: float) -> Tensor:
         offered = offer(log_probs, horizons, mask)
         early = self._early(generated)
         if self.mode == "hard":
             new = offered.nearest(-offered.horizons)
-            return torch.where(early[:, None], new.to(log_probs.dtype), log_probs)
-        kept = offered.without(offered.ends)
-        left = left_after(self.n, generated, offered.log_probs)
-        aim = horizon_of(left * (1 + self.margin), gamma)
-        short = early & (kept.expected < aim)
-        # a target below every candidate costs the solver nothing
-        beta = solve_tilt(*kept, torch.where(short, aim, -1.0), self.max_beta).clamp_min(0.0)
-        touched = early & (short | (kept.mask != offered.mask).any(-1))
-        return torch.where(touched[:, None], tilted(*kept, beta).to(log_probs.dtype), log_probs)
+        else:
+            missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
+            new, in_danger = conditioned(offered, chance_of_reaching(missed, offered.ends))
+            early = early & (in_danger | offered.ends.any(-1))
+        return torch.where(early[:, None], new.to(log_probs.dtype), log_probs)
 
     def wants(self, log_probs: Tensor, mask: Tensor, generated: Tensor) -> Tensor:
         return super().wants(log_probs, mask, generated) & self._early(generated)

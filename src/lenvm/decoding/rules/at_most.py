@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lenvm.decoding.rules.base import AbstractRule
-from lenvm.decoding.rules.distribution import horizon_of, left_after, offer
-from lenvm.decoding.rules.parameters import check_choice, check_range, check_reachable, check_tokens
-from lenvm.decoding.rules.solve import solve_tilt, tilted
+from lenvm.decoding.rules.chance import chance_of_keeping, check_spread, conditioned, shortfall
+from lenvm.decoding.rules.distribution import offer
+from lenvm.decoding.rules.parameters import check_choice, check_reachable, check_tokens
 
 LimitMode = Literal["minimal", "hard"]
 
@@ -23,38 +23,36 @@ class AtMost(AbstractRule):
     `hard`, the published rule (paper section 4.2, At Most), always takes the candidate with the smallest horizon; ties
     go to the more probable.
 
-    `minimal` changes nothing while the generator expects to stay within the limit: E[u] <= 1 - gamma**(r (1 -
-    margin)), r = max(n - (t + 1), 0) tokens left after the candidate. Where it expects more, the distribution is
-    tilted just enough to expect that much (the closest one in KL divergence that does); where even that is out of
-    reach, all probability is on the shortest candidates. No token is forced: a completion is cut short only where the
-    generator offers an end.
+    `minimal` is the generator conditioned on the limit: p'(x) ~ p(x) P(z(x)), where P is the normal distribution and
+    z(x) = log((r + near) / (len(u_x) + near)) / spread, r = max(n - (t + 1), 0) tokens left after the candidate
+    (`lenvm.decoding.rules.chance`; not in the paper). Where the limit is kept with a chance of 99 % anyway, nothing is
+    changed. No token is forced: a completion is cut short only where the generator offers an end.
 
     Args:
         n: most tokens that the completion shall have, EOS included. A number for all rows, or one per row.
         mode: `minimal` or `hard`.
-        margin: for `minimal`: share of the tokens left to keep in reserve. The model predicts a mean, which about half
-            of the completions exceed.
+        spread: for `minimal`: how far, as a share of it, the remaining length strays from the predicted one. Smaller
+            trusts the value model more.
+        near: for `minimal`: tokens below which lengths are not told apart.
     """
 
     n: int | list[int]
     mode: LimitMode = "minimal"
-    margin: float = 0.1
+    spread: float = 0.25
+    near: float = 4.0
 
     def __post_init__(self) -> None:
         check_tokens(self.n)
         check_choice("mode", self.mode, get_args(LimitMode))
-        check_range("margin", self.margin, 0.0, 1.0, "in [0, 1]")
+        check_spread(self.spread, self.near)
 
     def __call__(self, log_probs: Tensor, horizons: Tensor, mask: Tensor, generated: Tensor, gamma: float) -> Tensor:
         offered = offer(log_probs, horizons, mask)
         if self.mode == "hard":
             return offered.nearest(offered.horizons).to(log_probs.dtype)
-        left = left_after(self.n, generated, offered.log_probs)
-        budget = horizon_of(left * (1 - self.margin), gamma)
-        exceeds = offered.expected > budget
-        # a target below every candidate costs the solver nothing
-        beta = solve_tilt(*offered, torch.where(exceeds, budget, -1.0))
-        return torch.where(exceeds[:, None], tilted(*offered, beta).to(log_probs.dtype), log_probs)
+        missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
+        new, in_danger = conditioned(offered, chance_of_keeping(missed, offered.ends))
+        return torch.where(in_danger[:, None], new.to(log_probs.dtype), log_probs)
 
     def check(self, shortest: int | None, longest_possible: int) -> None:
         check_reachable(self.n, shortest, longest_possible)

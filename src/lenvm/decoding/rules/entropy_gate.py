@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lenvm.decoding.rules.base import AbstractRule
 from lenvm.decoding.precision import finest_float
+from lenvm.decoding.rules.base import AbstractRule
 from lenvm.decoding.rules.parameters import check_range, per_row
 
 

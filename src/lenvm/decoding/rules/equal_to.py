@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from lenvm.decoding.rules.base import AbstractRule
+from lenvm.decoding.rules.chance import chance_of_landing, check_spread, conditioned, shortfall
 from lenvm.decoding.rules.distribution import horizon_of, left_after, length_of, offer
-from lenvm.decoding.rules.landing import land
-from lenvm.decoding.rules.parameters import check_choice, check_range, check_reachable, check_tokens
+from lenvm.decoding.rules.parameters import check_choice, check_reachable, check_tokens
 
 EqualToMode = Literal["smooth", "hard"]
 Compare = Literal["value", "length"]
@@ -25,8 +25,8 @@ class EqualTo(AbstractRule):
     generator finds probable plays no other part. The authors' code compares lengths, and with the tokens left *before*
     the candidate: its target T is n = T + 1 here.
 
-    `smooth` stays close to the generator: p'(x) ~ p(x) exp(-d(x)**2 / 2) with the distance d(x) = log((len(u_x) + near)
-    / (r + near)) / spread (`lenvm.decoding.rules.landing.land` says why). It is not in the paper.
+    `smooth` is the generator conditioned on landing at n: p'(x) ~ p(x) exp(-z(x)**2 / 2) with z(x) = log((r + near) /
+    (len(u_x) + near)) / spread (`lenvm.decoding.rules.chance` says why). It is not in the paper.
 
     Args:
         n: tokens that the completion shall have, EOS included. A number for all rows, or one per row.
@@ -47,14 +47,13 @@ class EqualTo(AbstractRule):
         check_tokens(self.n)
         check_choice("mode", self.mode, get_args(EqualToMode))
         check_choice("compare", self.compare, get_args(Compare))
-        check_range("spread", self.spread, 1e-3, float("inf"), "a positive number, at least 0.001")
-        check_range("near", self.near, 1e-3, float("inf"), "a positive number of tokens")
+        check_spread(self.spread, self.near)
 
     def __call__(self, log_probs: Tensor, horizons: Tensor, mask: Tensor, generated: Tensor, gamma: float) -> Tensor:
         offered = offer(log_probs, horizons, mask)
         if self.mode == "smooth":
-            landed = land(offered, generated, gamma, n=self.n, spread=self.spread, near=self.near)
-            return landed.to(log_probs.dtype)
+            missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
+            return conditioned(offered, chance_of_landing(missed))[0].to(log_probs.dtype)
         left = left_after(self.n, generated, offered.log_probs)[:, None]
         if self.compare == "length":
             distance = length_of(offered.horizons, gamma) - left
