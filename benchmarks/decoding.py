@@ -18,11 +18,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from models import ROOT, playground_models
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm.backbones import RandomBackbone
@@ -40,6 +40,7 @@ from lenvm.models import LengthValueModel
 from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, sampling_requests
 from lenvm.playground.corpus import draw_distinct_problems
 from lenvm.targets import DiscountedReturn
+from models import ROOT, playground_models
 
 STORIES = ROOT.parent / "shared" / "data" / "stories260K"
 FIFTEEN = SamplingSettings(top_k=15)
@@ -64,9 +65,7 @@ class Task:
 
     def write(self, guidance: Guidance | None = None, **options: Any) -> list[Written]:
         """All completions, in the order of the rows."""
-        written = decode(
-            self.generator, self.prompts, self.rows, self.eos, self.settings, guidance=guidance, **options
-        )
+        written = decode(self.generator, self.prompts, self.rows, self.eos, self.settings, guidance=guidance, **options)
         return sorted(written, key=lambda w: w.row)
 
 
@@ -90,26 +89,37 @@ def slowdown(task: Task, guidance: Guidance, repeats: int) -> float:
 
 
 def step_ratio(task: Task, model: LengthValueModel, repeats: int, steps: int = 32) -> float:
-    """Time of one value-model step over one generator step, for all rows of the task."""
+    """Time of one value-model step over one generator step, each with its head, for all rows of the task."""
     place = torch.tensor([row.prompt for row in task.rows], device=task.generator.device)
     tokens = place * 0 + task.eos[0] + 1
     times: dict[str, list[float]] = {"generator": [], "value": []}
+
+    def read(reader: PrefixReader, head: Callable[[torch.Tensor], object] | None) -> None:
+        for _ in range(steps):
+            reader.step(tokens)
+            if head is not None:
+                head(reader.hidden)
+
     for _ in range(repeats):
-        for name, reads in (("generator", task.generator), ("value", model.backbone.transformer)):
+        for name, reads, head in (
+            ("generator", task.generator, None),
+            ("value", model.backbone.transformer, model.read),
+        ):
             with torch.inference_mode():
                 reader = PrefixReader(reads, task.prompts, place)
-                times[name].append(seconds(lambda r=reader: [r.step(tokens) for _ in range(steps)], place.device))
+                times[name].append(seconds(partial(read, reader, head), place.device))
     return min(times["value"]) / min(times["generator"])
 
 
 def tokens_read(task: Task, model: LengthValueModel) -> tuple[float, float]:
     """What the value model reads per row and step with the tree scorer: tokens in all, and candidates that compete."""
-    counts = {"read": 0, "scored": 0, "rows": 0}
+    counts = {"read": 0, "scored": 0, "rows": 0, "offered": 0}
 
     class Counting(EqualTo):
         def wants(self, log_probs: torch.Tensor, mask: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
             wanted = super().wants(log_probs, mask, generated)
             counts["scored"] += int(mask[wanted].sum())
+            counts["offered"] += len(mask)
             return wanted
 
     def read(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -120,7 +130,7 @@ def tokens_read(task: Task, model: LengthValueModel) -> tuple[float, float]:
     guidance = Guidance(model=model, scorer=TreeScorer(), rule=Counting(n=64, spread=1e6))
     counts["rows"] = sum(len(w.ids) for w in task.write(guidance))
     hook.remove()
-    return counts["read"] / counts["rows"], counts["scored"] / counts["rows"]
+    return counts["read"] / counts["rows"], counts["scored"] / counts["offered"]
 
 
 def tree_vs_reencode(task: Task, model: LengthValueModel, prefix: int = 256, rows: int = 16, width: int = 15) -> float:
@@ -209,7 +219,7 @@ def playground(folder: Path, count: int, repeats: int) -> dict[str, Any]:
     return {
         **results["top_k_15"],
         "filters": results,
-        "tree_vs_reencode": tree_vs_reencode(task, models["action"]),
+        "tree_vs_reencode": tree_vs_reencode(task, models["action"], rows=min(count, 16)),
         "length_score_64": scores,
     }
 
@@ -304,8 +314,8 @@ def _print(results: dict[str, Any]) -> None:
     print("length score at 64 tokens: " + ", ".join(f"{n} {s:.1f}" for n, s in results["length_score_64"].items()))
     sampling = results["sampling"]
     print(
-        f"plain greedy writing: {sampling['tokens_per_second']:,.0f} tokens/s, {sampling['prompt_by_prompt']:.1f} times "
-        f"`generate` prompt by prompt, {sampling['same_batch']:.1f} times `generate` on the same batch; identical: "
+        f"plain greedy writing: {sampling['tokens_per_second']:,.0f} tokens/s, {sampling['prompt_by_prompt']:.1f} x "
+        f"`generate` one by one, {sampling['same_batch']:.1f} times `generate` on the same batch; identical: "
         f"{sampling['identical']}"
     )
 

@@ -13,6 +13,8 @@ from jsonargparse import ArgumentParser
 from lenvm.backbones import AbstractBackbone
 from lenvm.cli import lightning
 from lenvm.decoding.rules import AbstractRule
+from lenvm.evaluation.length_control import length_control
+from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.heads import AbstractHead
 from lenvm.rollout.run import rollout
 from lenvm.targets import AbstractLengthTarget
@@ -20,6 +22,7 @@ from lenvm.targets import AbstractLengthTarget
 ROOT = Path(__file__).parent.parent
 TRAIN = sorted((ROOT / "experiments" / "train").glob("*.yaml"))
 ROLLOUT = sorted((ROOT / "experiments" / "rollout").glob("*.yaml"))
+EVALUATE = sorted((ROOT / "experiments" / "evaluate").glob("*.yaml"))
 BASES = {
     "backbone": AbstractBackbone,
     "head": Callable[[int], AbstractHead],
@@ -54,6 +57,21 @@ def test_a_rollout_recipe_parses(path: Path) -> None:
     assert len(parsed.prompts) == len(set(parsed.prompts))
 
 
+@pytest.mark.parametrize("path", EVALUATE, ids=lambda p: p.stem)
+def test_an_evaluation_recipe_parses_and_says_how_it_is_run(path: Path) -> None:
+    text = path.read_text()
+    evaluation = tradeoff if path.stem.startswith("tradeoff") else length_control
+    assert f"lenvm evaluate {evaluation.__name__} --config experiments/evaluate/{path.name}" in text
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(evaluation)
+    parsed = parser.parse_path(path)
+    methods = parsed.baselines if evaluation is tradeoff else parsed.methods
+    assert len(methods) >= 3
+    assert all(method.class_path.startswith("lenvm.evaluation.methods.") for method in methods.values())
+    assert str(parsed.output).startswith("results/")
+    assert parsed.value_model.startswith(str(parsed.output.parent))
+
+
 @pytest.mark.parametrize("path", BLOCKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_building_block_names_a_class_of_its_folder(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
@@ -63,7 +81,7 @@ def test_a_building_block_names_a_class_of_its_folder(path: Path) -> None:
 
 
 def test_nothing_committed_is_left_out() -> None:
-    checked = {*TRAIN, *ROLLOUT, *BLOCKS}
+    checked = {*TRAIN, *ROLLOUT, *EVALUATE, *BLOCKS}
     committed = {p for folder in ("configs", "experiments", "ablations") for p in (ROOT / folder).rglob("*.yaml")}
     assert committed == checked
     assert len(TRAIN) >= 3

@@ -77,7 +77,7 @@ def test_steps_and_leaving_rows_are_what_a_pass_over_everything_gives(model: Pre
             rows = [rows[i] for i in kept.tolist()]
         newest = torch.randint(3, 67, (len(rows),))
         reader.step(newest)
-        rows = [row + [token] for row, token in zip(rows, newest.tolist(), strict=True)]
+        rows = [[*row, token] for row, token in zip(rows, newest.tolist(), strict=True)]
         assert_at(reader, model, rows)
 
 
@@ -101,7 +101,7 @@ def test_candidates_side_by_side_are_what_each_alone_is_from_scratch(model: PreT
         chosen = torch.tensor([(step * 3 + i) % c for i, c in enumerate(counts)])
         reader.choose(chosen)
         first = torch.tensor([0, *torch.tensor(counts).cumsum(0)[:-1].tolist()])
-        rows = [row + [int(ids[f + c])] for row, f, c in zip(rows, first, chosen, strict=True)]
+        rows = [[*row, int(ids[f + c])] for row, f, c in zip(rows, first, chosen, strict=True)]
 
 
 @torch.no_grad()
@@ -123,10 +123,9 @@ def test_each_prompt_is_encoded_once(model: PreTrainedModel) -> None:
 
 
 def test_layers_without_keys_and_values_are_refused() -> None:
-    config = AutoConfig.for_model("qwen3_next", vocab_size=67, hidden_size=32, num_hidden_layers=4)
-    model = PreTrainedModel.__new__(PreTrainedModel)
-    torch.nn.Module.__init__(model)
-    model.config = config
-    model.get_output_embeddings = lambda: None  # type: ignore[method-assign]
+    heads = {"head_dim": 8, "linear_num_value_heads": 2, "linear_num_key_heads": 2}
+    widths = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "moe_intermediate_size": 16}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "shared_expert_intermediate_size": 16}
+    config = AutoConfig.for_model("qwen3_next", **SIZES, **heads, **widths, **experts)
     with pytest.raises(InputError, match="linear_attention"):
-        PrefixReader(model, PROMPTS, PLACE)
+        PrefixReader(AutoModelForCausalLM.from_config(config), PROMPTS, PLACE)

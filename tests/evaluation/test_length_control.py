@@ -97,6 +97,8 @@ def test_the_summary_is_what_the_completions_say(finished: Path) -> None:
             nll = sum(r["nll"] for r in mine) / length.sum()
             assert found["nll_per_token"] == pytest.approx(nll)
             assert found["nll_ratio"] == pytest.approx(nll / by_method["plain"]["nll_per_token"])
+            assert found["nll_ratio_interval"][0] <= found["nll_ratio"] <= found["nll_ratio_interval"][1]
+            assert found["nll_ratio_to_keeping"] is found["nll_ratio_to_keeping_interval"] is None
             ends = [r["end_nll"] for r in mine if r["finish_reason"] == "stop"]
             assert found["end_nll"] == (pytest.approx(np.mean(ends)) if ends else None)
             assert found["accuracy"] == np.mean([r["correct"] for r in mine])
@@ -202,6 +204,14 @@ def test_another_rule_or_value_model_under_the_same_name_stops(
         length_control(other, finished, value_model=value_model, **SMALL)
     with pytest.raises(InputError, match=r"hard_tree_12_tokens\.parquet was made with `value_model`"):
         length_control(METHODS, finished, value_model=changed_model(value_model, tmp_path), **SMALL)
+
+
+def test_completions_of_other_decoding_code_are_not_mixed_in(
+    finished: Path, value_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lenvm.evaluation.setup._code_digest", lambda: "newer")
+    with pytest.raises(InputError, match=r"plain\.parquet was made with `decoding code` \w+, but now it is newer;"):
+        length_control(METHODS, finished, value_model=value_model, **SMALL)
 
 
 def test_training_changes_the_digest_of_weights(value_model: str, tmp_path: Path) -> None:

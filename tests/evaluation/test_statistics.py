@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_rel
 
-from lenvm.evaluation.statistics import bootstrap_interval, largest_drop, prompt_means
+from lenvm.evaluation.statistics import bootstrap_interval, bootstrap_ratio_interval, largest_drop, prompt_means
 
 
 def test_every_prompt_counts_once_however_many_completions_it_has() -> None:
@@ -22,6 +22,25 @@ def test_bootstrap_interval_is_that_of_scipy() -> None:
     assert ours[0] < means.mean() < ours[1]
     assert bootstrap_interval(means) == bootstrap_interval(means)
     assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_a_ratios_interval_pairs_the_prompts() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(20, 200, 60)
+    nats = tokens * rng.uniform(0.1, 3.0, 60)
+    here = np.stack([nats, tokens], axis=1)
+    # ten percent more on every prompt is ten percent more in every resample
+    assert bootstrap_ratio_interval(here * [1.1, 1.0], here) == pytest.approx((1.1, 1.1))
+    noisy = np.stack([nats * rng.normal(1.1, 0.2, 60), tokens], axis=1)
+
+    def ratio(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, axis: int) -> np.ndarray:
+        sums = [x.sum(axis=axis) for x in (a, b, c, d)]
+        return np.asarray(sums[0] / sums[1] / (sums[2] / sums[3]))
+
+    theirs = bootstrap(
+        (*noisy.T, *here.T), ratio, paired=True, vectorized=True, n_resamples=5000, method="percentile", rng=1
+    ).confidence_interval
+    assert bootstrap_ratio_interval(noisy, here, resamples=5000) == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
 def test_bootstrap_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -76,3 +78,13 @@ def draw(log_probs: Tensor, uniforms: Tensor | None) -> Tensor:
     column = torch.searchsorted(cumulative, place, right=True).squeeze(-1)
     # a row without any probability has no column; whoever draws from it hears of it (`decode`)
     return column.clamp_max(log_probs.shape[-1] - 1)
+
+
+def random_numbers(keys: Sequence[str], counts: Sequence[int], seed: int) -> Tensor:
+    """Random numbers in [0, 1) that each row's own key and the seed decide; (rows, largest count), 0 beyond a count."""
+    table = torch.zeros(len(keys), max(counts), dtype=torch.float64)
+    for row, key, count in zip(table, keys, counts, strict=True):
+        digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+        source = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        row[:count] = torch.rand(count, generator=source, dtype=torch.float64)
+    return table

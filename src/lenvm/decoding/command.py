@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,13 +15,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.encoding import PromptFormat
 from lenvm.data.prompts import read_prompts
-from lenvm.data.rollout import Prompt
+from lenvm.data.rollout import Prompt, Rollout
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generate import GUIDED, Completion, ScorerName, stream
-from lenvm.decoding.generator import load_generator
+from lenvm.decoding.generator import encode, load_generator
 from lenvm.decoding.loop import Step
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.settings import SamplingSettings
+from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
 
 _SHOWN_ROWS = 6
@@ -46,49 +46,52 @@ def generate(
 
     Args:
         generator: name on the hub or folder of a causal language model with its tokenizer.
-        prompts: a list of texts, or a file whose rows have a `prompt`.
+        prompts: a file whose rows have a `prompt`, or a list of texts, such as `'["Count to 3."]'`.
         value_model: name on the hub or folder of the length value model; left out, the generator writes plainly.
-        rule: how predicted lengths steer, such as `EqualTo` with `--rule.n 64`; left out, they are only shown.
+        rule: how predicted lengths steer, such as `EqualTo` with `--rule.n 64`, or the class path of a rule of your
+            own; `--rule.help EqualTo` explains one; left out, lengths are only shown.
         scorer: `tree` reads every candidate (exact), `action_value` asks the head (cheap); `auto` takes the cheap one
             where the value model has an action-value head.
         sampling: candidate filters, token limit and seed.
         num_samples: completions per prompt.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
-        output: a JSON Lines file for the completions with their token ids and predictions.
+        output: a JSON Lines file for the completions: rollout rows with token ids, and in `metadata` the predictions.
     """
-    texts = [row.prompt or "" for row in read_prompts(prompts)]
+    if output is not None and output.is_dir():
+        raise InputError(f"`output` {output} is a folder; give the name of a file, such as {output / 'out.jsonl'}.")
+    known = read_prompts(prompts)
     tokenizer = load_tokenizer(generator)
     model = None if value_model is None else LengthValueModel.from_pretrained(value_model)
+    ids = encode([row.prompt or "" for row in known], tokenizer, model, prompt_format)
+    language_model = load_generator(generator)
     console = Console()
-    display = LiveDisplay(tokenizer, len(texts) * num_samples)
-    start, tokens = time.perf_counter(), 0
+    display = LiveDisplay(tokenizer, len(known) * num_samples)
     done: list[Completion] = []
+    start = time.perf_counter()
     with Live(display, console=console, transient=True, auto_refresh=False) as live:
         display.live = live
         for completion in stream(
-            load_generator(generator),
+            language_model,
             tokenizer,
             model,
-            texts,
+            ids,
             rule=rule,
             scorer=scorer,
             sampling=sampling,
             num_samples=num_samples,
-            prompt_format=prompt_format,
             batch_size=batch_size,
             listener=display,
         ):
             done.append(completion)
-            tokens += len(completion.ids)
             display.finish(completion.prompt * num_samples + completion.sample)
-    seconds = time.perf_counter() - start
+    seconds, tokens = time.perf_counter() - start, sum(len(completion.ids) for completion in done)
     done.sort(key=lambda c: (c.prompt, c.sample))
     for completion in done:
-        _print(console, texts[completion.prompt], completion)
+        _print(console, known[completion.prompt].prompt or "", completion)
     console.print(f"{len(done)} completions, {tokens:,} tokens, {tokens / seconds:,.0f} tokens/s.", style="dim")
     if output is not None:
-        _write(output, texts, done)
+        _write(output, known, ids, done)
         print(f"Done. The completions are in {output}.")
 
 
@@ -130,7 +133,7 @@ class LiveDisplay:
         table.add_column(ratio=1, no_wrap=True, overflow="crop")
         for row, ids in list(self._ids.items())[:_SHOWN_ROWS]:
             ahead = f"{self._remaining[row]:.0f} to come" if row in self._remaining else ""
-            text = self._tokenizer.decode(ids[-60:]).replace("\n", " ")
+            text = str(self._tokenizer.decode(ids[-60:])).replace("\n", " ")
             table.add_row(f"{len(ids)} written", ahead, Text(text[-100:]))
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
@@ -146,15 +149,16 @@ def _print(console: Console, prompt: Prompt, completion: Completion) -> None:
     console.print(f"[{len(completion.ids)} tokens, {end}]", style="cyan", markup=False)
 
 
-def _write(output: Path, prompts: list[Prompt], completions: list[Completion]) -> None:
+def _write(output: Path, prompts: list[Rollout], prompt_ids: list[list[int]], completions: list[Completion]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8") as file:
         for completion in completions:
-            row: dict[str, Any] = {
-                "prompt": prompts[completion.prompt],
+            row = vars(prompts[completion.prompt]) | {
                 "completion": completion.text,
+                "prompt_ids": prompt_ids[completion.prompt],
                 "completion_ids": completion.ids,
                 "finish_reason": completion.finish_reason,
                 "metadata": {"sample": completion.sample, "remaining": completion.remaining},
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            known = {name: value for name, value in row.items() if value is not None}
+            file.write(json.dumps(known, ensure_ascii=False) + "\n")

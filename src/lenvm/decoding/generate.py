@@ -8,15 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from lenvm.data.encoding import PromptFormat, RolloutEncoder
-from lenvm.data.rollout import BadRowError, Prompt
+from lenvm.data.encoding import PromptFormat
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
-from lenvm.decoding.generator import context_length, eos_ids, load_generator, room_for
+from lenvm.decoding.generator import AnyPrompt, check_ids, context_length, encode, eos_ids, load_generator, room_for
 from lenvm.decoding.loop import Guidance, Row, Step, Written, decode
 from lenvm.decoding.rules import AbstractRule, PerRow
 from lenvm.decoding.scorers import AbstractScorer, ActionValueScorer, TreeScorer
@@ -30,7 +29,6 @@ GUIDED = SamplingSettings(top_k=15, top_p=0.999)
 """The candidates that the paper steers with (appendix A)."""
 
 ScorerName = Literal["auto", "tree", "action_value"]
-AnyPrompt = Prompt | list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +108,8 @@ def stream(
         prompts: texts, chat messages, or token ids.
         rule: how predicted lengths change the distribution: one for all prompts (whose per-row parameters are one per
             prompt), or one rule per prompt. None writes plainly; with a value model, it still predicts.
-        scorer: how candidates are scored: `tree` (exact), `action_value` (cheap; needs an action-value head), or `auto`:
-            the cheap one where the head allows it.
+        scorer: how candidates are scored: `tree` (exact), `action_value` (cheap; needs an action-value head), or
+            `auto`: the cheap one where the head allows it.
         sampling: filters, token limit and seed.
         num_samples: completions per prompt.
         prompt_format: `auto`, `chat` or `plain`, as for training; left out, what the value model was trained with.
@@ -131,7 +129,9 @@ def stream(
     if num_samples < 1 or batch_size < 1:
         raise InputError(f"`num_samples` and `batch_size` must be at least 1, got {num_samples} and {batch_size}.")
     prompt_ids = encode(prompts, tokenizer, model, prompt_format)
-    _check_ids(prompt_ids, generator)
+    if not prompt_ids:
+        return
+    check_ids(prompt_ids, generator, model)
     contexts = [context_length(generator), None if model is None else model.backbone.context_length]
     rooms = [room_for(f"prompt {i}", ids, contexts, sampling.max_tokens) for i, ids in enumerate(prompt_ids)]
     rows = _rows(prompt_ids, rooms, num_samples)
@@ -139,10 +139,8 @@ def stream(
     if model is not None:
         rule = _rule_of_prompts(rule, len(prompts))
         guidance = prepare(generator, tokenizer, model, scorer, rule)
-        if rule is not None and prompts:
-            _check_targets(rule, model.shortest_length, rooms)
-            owners = torch.arange(len(prompts)).repeat_interleave(num_samples)
-            guidance = guidance.for_rows(owners)
+        check_targets(rule, model.shortest_length, rooms)
+        guidance = guidance.for_rows(torch.arange(len(prompts)).repeat_interleave(num_samples))
     eos = eos_ids(generator, tokenizer)
     order = sorted(range(len(rows)), key=lambda i: (len(prompt_ids[rows[i].prompt]), i))
     for start in range(0, len(order), batch_size):
@@ -176,10 +174,12 @@ def prepare(
     """
     check_tokenizer(model.tokenizer_fingerprint, fingerprint(tokenizer), "the value model")
     vocabulary = generator.config.get_text_config().vocab_size
-    if len(tokenizer) > vocabulary:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} tokens, the generator only {vocabulary}; use the generator's own."
-        )
+    for name, known in (("generator", vocabulary), ("value model", model.backbone.vocab_size)):
+        if len(tokenizer) > known:
+            raise InputError(
+                f"the tokenizer has {len(tokenizer)} tokens, the {name} only {known}; use the generator's own "
+                "tokenizer, and a value model that was trained with it."
+            )
     if scorer == "auto":
         scorer = "action_value" if isinstance(model.head, AbstractActionHead) else "tree"
     named: dict[str, AbstractScorer] = {"tree": TreeScorer(), "action_value": ActionValueScorer()}
@@ -196,51 +196,12 @@ def prepare(
 def _loaded(
     generator: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    name = generator if isinstance(generator, str) else generator.config.name_or_path
-    return (
-        load_generator(generator) if isinstance(generator, str) else generator,
-        load_tokenizer(name) if tokenizer is None else tokenizer,
-    )
-
-
-def encode(
-    prompts: Sequence[AnyPrompt],
-    tokenizer: PreTrainedTokenizerBase,
-    model: LengthValueModel | None,
-    prompt_format: PromptFormat | None,
-) -> list[list[int]]:
-    """Token ids of prompts, as the value model knows prompts; what are token ids already is taken as it is.
-
-    Raises:
-        InputError: if a prompt cannot be encoded.
-    """
-    written_as: Any = prompt_format or (model.prompt_format if model is not None else "auto")
-    encoder = RolloutEncoder(tokenizer, written_as)
-    if isinstance(prompts, str) or not all(isinstance(prompt, str | list) for prompt in prompts):
-        raise InputError(
-            "`prompts` must be a list whose entries are texts, lists of chat messages or lists of token ids, got "
-            f"{prompts!r:.80}; put a single prompt into a list."
-        )
-    encoded = []
-    for i, prompt in enumerate(prompts):
-        if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
-            encoded.append(cast(list[int], prompt))
-            continue
-        try:
-            encoded += encoder.encode_prompts([cast(Prompt, prompt)])
-        except BadRowError as error:
-            raise InputError(f"prompt {i}: {error}.") from error
-    return encoded
-
-
-def _check_ids(prompt_ids: list[list[int]], generator: PreTrainedModel) -> None:
-    vocabulary = generator.config.get_text_config().vocab_size
-    for i, ids in enumerate(prompt_ids):
-        if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
-            raise InputError(
-                f"prompt {i} has token ids from {min(ids)} to {max(ids)}, but the generator knows 0 to {vocabulary - 1}; "
-                "use the generator's own tokenizer."
-            )
+    if tokenizer is None:
+        name = generator if isinstance(generator, str) else generator.config.name_or_path
+        if not name:
+            raise InputError("this generator does not say where it came from; give its `tokenizer` too.")
+        tokenizer = load_tokenizer(name)
+    return load_generator(generator) if isinstance(generator, str) else generator, tokenizer
 
 
 def _rows(prompt_ids: list[list[int]], rooms: list[int], num_samples: int) -> list[Row]:
@@ -273,8 +234,14 @@ def _rule_of_prompts(rule: AbstractRule | Sequence[AbstractRule] | None, num_pro
     return rule
 
 
-def _check_targets(rule: AbstractRule, shortest: int | None, rooms: list[int]) -> None:
-    """Makes sure that every prompt leaves room for its own target."""
+def check_targets(rule: AbstractRule | None, shortest: int | None, rooms: list[int]) -> None:
+    """Makes sure that every prompt leaves room for its own target.
+
+    Raises:
+        InputError: if one does not.
+    """
+    if rule is None:
+        return
     if rule.num_rows is None:
         rule.check(shortest, min(rooms))
         return

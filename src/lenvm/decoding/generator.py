@@ -1,14 +1,21 @@
-"""The language model that writes: loading it, where its completions end, and how long they can be."""
+"""The language model that writes: loading it, its prompts, where its completions end, and how long they can be."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lenvm.data.encoding import PromptFormat, RolloutEncoder
+from lenvm.data.rollout import BadRowError, Prompt
 from lenvm.errors import InputError
+from lenvm.models import LengthValueModel
+
+AnyPrompt = Prompt | list[int]
+"""A text, chat messages, or token ids."""
 
 
 def load_generator(name: str, revision: str | None = None) -> PreTrainedModel:
@@ -65,3 +72,50 @@ def room_for(name: str, prompt_ids: Sequence[int], contexts: Sequence[int | None
     if len(prompt_ids) >= context:
         raise InputError(f"{name} has {len(prompt_ids)} tokens and fills the context of {context}; drop or shorten it.")
     return min(max_tokens, context - len(prompt_ids))
+
+
+def encode(
+    prompts: Sequence[AnyPrompt],
+    tokenizer: PreTrainedTokenizerBase,
+    model: LengthValueModel | None,
+    prompt_format: PromptFormat | None,
+) -> list[list[int]]:
+    """Token ids of prompts, as the value model knows prompts; what are token ids already is taken as it is.
+
+    Raises:
+        InputError: if a prompt cannot be encoded.
+    """
+    written_as: Any = prompt_format or (model.prompt_format if model is not None else "auto")
+    encoder = RolloutEncoder(tokenizer, written_as)
+    if isinstance(prompts, str) or not all(isinstance(prompt, str | list) for prompt in prompts):
+        raise InputError(
+            "`prompts` must be a list whose entries are texts, lists of chat messages or lists of token ids, got "
+            f"{prompts!r:.80}; put a single prompt into a list."
+        )
+    encoded = []
+    for i, prompt in enumerate(prompts):
+        if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+            encoded.append(cast(list[int], prompt))
+            continue
+        try:
+            encoded += encoder.encode_prompts([cast(Prompt, prompt)])
+        except BadRowError as error:
+            raise InputError(f"prompt {i}: {error}.") from error
+    return encoded
+
+
+def check_ids(prompt_ids: list[list[int]], generator: PreTrainedModel, model: LengthValueModel | None) -> None:
+    """Makes sure that all models know the tokens of the prompts.
+
+    Raises:
+        InputError: if one does not.
+    """
+    known = generator.config.get_text_config().vocab_size
+    if model is not None:
+        known = min(known, model.backbone.vocab_size)
+    for i, ids in enumerate(prompt_ids):
+        if ids and not (min(ids) >= 0 and max(ids) < known):
+            raise InputError(
+                f"prompt {i} has token ids from {min(ids)} to {max(ids)}, but the models know 0 to {known - 1}; use "
+                "the generator's own tokenizer."
+            )

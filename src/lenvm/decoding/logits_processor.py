@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm.decoding.candidates import Candidates, candidates
-from lenvm.decoding.generate import GUIDED, ScorerName, prepare
-from lenvm.decoding.generator import context_length, eos_ids
+from lenvm.decoding.generate import GUIDED, ScorerName, check_targets, prepare
+from lenvm.decoding.generator import context_length, eos_ids, room_for
 from lenvm.decoding.loop import Guidance
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.scorers import AbstractScorer, AbstractScoring
@@ -20,14 +21,19 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
 
+_BEAMS = (
+    "the rows of the batch change places or prefixes, as in beam search, which length guidance does not support; use "
+    "greedy decoding or sampling (`num_beams=1`)."
+)
 
-class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
+
+class LengthGuidance(LogitsProcessor):
     """Steers `model.generate`: pass it in `logits_processor`, with greedy decoding or sampling, in batches of any size.
 
-    It filters candidates itself, so leave `generate`'s own filters off (`top_k=0`, `temperature=1.0`, `top_p=1.0`): they
-    would run after it. Beam search is refused: its beams exchange their prefixes, and a rule makes no sense of sums of
-    guided log-probabilities. Use it in a `with` block, or call `close`, when the value model shares the generator's
-    backbone: it then listens to the generator's hidden states.
+    It filters candidates itself, so leave `generate`'s own filters off (`top_k=0`, `temperature=1.0`, `top_p=1.0`):
+    they would run after it. Beam search is refused: its beams exchange their prefixes, and a rule makes no sense of
+    sums of guided log-probabilities. Use it in a `with` block, or call `close`, when the value model shares the
+    generator's backbone: it then listens to the generator's hidden states.
 
         with LengthGuidance(model, tokenizer, value_model, EqualTo(n=64)) as guidance:
             model.generate(**inputs, do_sample=True, top_k=0, logits_processor=[guidance])
@@ -61,7 +67,7 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         self._eos = torch.tensor(eos_ids(generator, tokenizer), device=generator.device)
         self._padding = tokenizer.pad_token_id
         self._hidden = torch.empty(0, device=generator.device)
-        self._hook = None
+        self._hook, self._closed = None, False
         if value_model.is_shared:
             self._hook = generator.get_output_embeddings().register_forward_pre_hook(self._listen)
         self._seen: Tensor | None = None
@@ -70,6 +76,7 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         self._rows: Guidance
         self._offered: Candidates
         self._ended: Tensor
+        self._room: Tensor
 
     def __enter__(self) -> LengthGuidance:
         return self
@@ -80,9 +87,10 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         self.close()
 
     def close(self) -> None:
-        """Stops listening to the generator."""
+        """Stops listening to the generator, and forgets the last batch."""
         if self._hook is not None:
             self._hook.remove()
+        self._seen, self._closed = None, True
 
     @torch.inference_mode()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -95,12 +103,17 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         if self._continues(input_ids):
             self._advance(input_ids[:, -1])
         else:
-            self._begin(input_ids)
+            self._begin(input_ids, scores)
         self._seen = input_ids.clone()
-        offered = self._offered = candidates(scores, self._sampling)
+        generated = torch.full_like(self._room, input_ids.shape[1] - self._start)
+        if ((generated >= self._room) & ~self._ended).any():
+            raise InputError(
+                f"a completion has outgrown the context of {min(self._contexts)} tokens, the shorter one of the "
+                "generator's and the value model's; lower `max_new_tokens`."
+            )
+        offered = self._offered = candidates(scores[:, : self._guidance.model.backbone.vocab_size], self._sampling)
         rule, gamma = self._rows.rule, self._rows.model.gamma
         assert rule is not None
-        generated = torch.full_like(self._ended, input_ids.shape[1] - self._start, dtype=torch.long)
         self._scoring.observe(self._hidden)
         # which token is drawn is not known here, so rows that the rule leaves alone are read with all candidates
         scored = offered.mask & ~self._ended[:, None] & ~torch.isin(offered.ids, self._eos)
@@ -118,31 +131,38 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         seen = self._seen
         if seen is None or input_ids.shape != (seen.shape[0], seen.shape[1] + 1):
             return False
-        if not torch.equal(input_ids[:, :-1], seen):
-            raise InputError(
-                "the rows of the batch have changed places or prefixes, as in beam search, which length guidance does "
-                "not support; use greedy decoding or sampling (`num_beams=1`)."
-            )
-        return True
+        if torch.equal(input_ids[:, :-1], seen):
+            return True
+        if torch.equal(input_ids[:, : self._start], seen[:, : self._start]):
+            raise InputError(_BEAMS)
+        return False
 
-    def _begin(self, input_ids: Tensor) -> None:
+    def _begin(self, input_ids: Tensor, scores: Tensor) -> None:
+        if self._closed and self._guidance.model.is_shared:
+            raise InputError(
+                "this LengthGuidance is closed and no longer hears the generator's hidden states; make another one."
+            )
         rule = self._guidance.rule
         assert rule is not None
         prompts = [self._unpadded(row) for row in input_ids.tolist()]
         distinct = list(dict.fromkeys(map(tuple, prompts)))
+        # beam search hands over log-probabilities where all else hands over logits, and every prompt several times
+        if len(distinct) < len(prompts) and (scores.logsumexp(-1).abs() < 1e-4).all():
+            raise InputError(_BEAMS)
         number = {prompt: i for i, prompt in enumerate(distinct)}
         place = torch.tensor([number[tuple(p)] for p in prompts], device=input_ids.device)
         self._start = input_ids.shape[1]
         self._ended = torch.zeros(len(prompts), dtype=torch.bool, device=input_ids.device)
-        if self._contexts:
-            rule.check(self._guidance.model.shortest_length, min(self._contexts) - max(map(len, distinct)))
         given = rule.num_rows
         if given is not None and len(prompts) % given != 0:
             raise InputError(f"the rule has parameters for {given} prompts, but the batch has {len(prompts)} rows.")
-        if given is None:
-            self._rows = self._guidance
-        else:
-            self._rows = self._guidance.for_rows(torch.arange(given).repeat_interleave(len(prompts) // given))
+        self._rows = self._guidance
+        if given is not None:
+            owners = torch.arange(given, device=input_ids.device).repeat_interleave(len(prompts) // given)
+            self._rows = self._guidance.for_rows(owners)
+        rooms = [room_for(f"prompt {i}", ids, self._contexts, sys.maxsize) for i, ids in enumerate(prompts)]
+        check_targets(self._rows.rule, self._guidance.model.shortest_length, rooms)
+        self._room = torch.tensor(rooms, device=input_ids.device)
         self._scoring = self._guidance.scorer.start(self._guidance.model, distinct, place)
 
     def _advance(self, newest: Tensor) -> None:
@@ -151,8 +171,8 @@ class LengthGuidance(LogitsProcessor):  # type: ignore[misc]
         choice = found.int().argmax(-1)
         if lost := int((~found.any(-1) & ~self._ended).sum()):
             raise InputError(
-                f"{lost} row(s) went on with a token that guidance had ruled out; leave other filters and processors of "
-                "`generate` off, or put them before this one."
+                f"{lost} row(s) went on with a token that guidance had ruled out; leave other filters and processors "
+                "of `generate` off, or put them before this one."
             )
         self._scoring.advance(newest, choice)
         self._ended = self._ended | torch.isin(newest, self._eos)

@@ -6,20 +6,19 @@ it gets alone (up to rounding in the models).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel
 
-from lenvm.decoding.candidates import Candidates, candidates, draw
+from lenvm.decoding.candidates import Candidates, candidates, draw, random_numbers
 from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import AbstractRule
-from lenvm.decoding.scorers import AbstractScorer, AbstractScoring
+from lenvm.decoding.scorers import AbstractScorer
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
@@ -95,19 +94,6 @@ class Guidance:
         return replace(self, rule=None if self.rule is None else self.rule.for_rows(index))
 
 
-@dataclass
-class _Record:
-    """Columns of what has been written, one entry per step."""
-
-    ids: list[Tensor]
-    remaining: list[Tensor]
-    log_probs: list[Tensor]
-
-    def keep(self, rows: Tensor) -> None:
-        for columns in (self.ids, self.remaining, self.log_probs):
-            columns[:] = [column[rows] for column in columns]
-
-
 @torch.inference_mode()
 def decode(
     generator: PreTrainedModel,
@@ -140,144 +126,166 @@ def decode(
     Raises:
         InputError: if no token has a probability: logits that are not numbers, or nothing left by a rule or processor.
     """
-    device = generator.device
-    place = torch.tensor([row.prompt for row in rows], device=device)
-    room = torch.tensor([row.room for row in rows], device=device)
-    eos = torch.tensor(sorted(eos_ids), device=device)
-    uniforms = None if settings.temperature == 0 else _uniforms(rows, settings.seed).to(device)
-    scoring, vocabulary = None, None
-    if guidance is not None:
-        # per-row parameters move to the device once, not at every step
-        guidance = guidance.for_rows(torch.arange(len(rows), device=device))
-        scoring = guidance.scorer.start(guidance.model, prompts, place)
-        # generators have more logits than their tokenizer has tokens, and the value model knows the tokens alone
-        vocabulary = guidance.model.backbone.vocab_size
+    place = torch.tensor([row.prompt for row in rows], device=generator.device)
+    steering = None if guidance is None else _Steering(guidance, prompts, place, eos_ids)
+    # generators have more logits than their tokenizer has tokens, and a value model knows the tokens alone
+    vocabulary = None if guidance is None else guidance.model.backbone.vocab_size
+    lines = _Lines(rows, eos_ids, settings, place.device)
     history = _left_padded(prompts, place) if processors else None
-    alive = torch.arange(len(rows), device=device)  # the row that each line of the batch writes
-    finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
-    ended = finished
-    record = _Record([], [], [])
     reader = PrefixReader(generator, prompts, place)
-    step = 0
     while True:
         assert reader.logits is not None
         logits = reader.logits[:, :vocabulary]
         if processors:
-            logits = processors(history, logits.to(torch.float32, copy=True))
-        offered = candidates(logits, settings)
-        random = None if uniforms is None else uniforms[:, step]
-        log_probs = offered.log_probs
-        if scoring is not None and guidance is not None:
-            scoring.observe(reader.hidden)
-            log_probs, remaining = _guided(guidance, scoring, offered, random, step, ended, eos)
+            logits = processors(cast(torch.LongTensor, history), logits.to(torch.float32, copy=True))
+        offered, random = candidates(logits, settings), lines.random
+        log_probs, remaining = offered.log_probs, None
+        if steering is not None:
+            log_probs, remaining = steering.steer(reader.hidden, offered, random, lines)
         choice = draw(log_probs, random)
         newest = offered.ids.gather(-1, choice[:, None]).squeeze(-1)
-        record.ids.append(newest)
-        if scoring is not None:
-            record.remaining.append(remaining.gather(-1, choice[:, None]).squeeze(-1))
-            scoring.advance(newest, choice)
-        if with_log_probs:
-            own = reader.logits.float()
-            record.log_probs.append(own.gather(-1, newest[:, None]).squeeze(-1) - own.logsumexp(-1))
-        step += 1
+        if steering is not None:
+            steering.advance(newest, choice)
+        lines.add(newest, choice, remaining, reader.logits if with_log_probs else None)
         if listener is not None:
-            listener(_step(alive, record, ~ended))
-        finished = finished | (torch.isin(newest, eos) & (step <= room))
-        ended = finished | (step >= room)
-        empty = ~(log_probs.amax(-1) > -torch.inf) & ~ended
-        share, lost = torch.stack([ended, empty]).float().mean(-1).tolist()
-        if lost:
-            raise InputError(
-                f"after {step - 1} tokens of a completion, no candidate has a probability: the generator's logits are not "
-                "numbers (try another `dtype`), or a rule or processor has ruled out every token."
-            )
+            listener(lines.newest())
+        share = lines.end(newest, log_probs)
         if share > _LEAVE_ABOVE:
-            yield from _written(record, ended.nonzero().flatten(), alive, finished, room, set(eos_ids))
+            yield from lines.written()
             if share == 1.0:
                 return
-            kept = (~ended).nonzero().flatten()
-            alive, finished, ended = alive[kept], finished[kept], ended[kept]
-            room, newest = room[kept], newest[kept]
-            uniforms = None if uniforms is None else uniforms[kept]
-            record.keep(kept)
+            kept = lines.leave()
+            newest, history = newest[kept], None if history is None else history[kept]
             reader.keep(kept)
-            history = None if history is None else history[kept]
-            if scoring is not None and guidance is not None:
-                scoring.keep(kept)
-                guidance = guidance.for_rows(kept)
+            if steering is not None:
+                steering.keep(kept)
         reader.step(newest)
-        if history is not None:
-            history = torch.cat([history, newest[:, None]], dim=-1)
+        history = None if history is None else torch.cat([history, newest[:, None]], dim=-1)
 
 
-def _guided(
-    guidance: Guidance,
-    scoring: AbstractScoring,
-    offered: Candidates,
-    random: Tensor | None,
-    step: int,
-    ended: Tensor,
-    eos: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """New log-probabilities of the candidates, and the predicted remaining length after each; (B, K) both."""
-    rule, gamma = guidance.rule, guidance.model.gamma
-    generated = torch.full_like(ended, step, dtype=torch.long)
-    count = 0
-    scored = offered.mask
-    if rule is not None:
-        wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~ended
-        scored = scored & wanted[:, None]
-        count = int(wanted.sum())
-    if count < len(ended):
-        # a row that is left alone is drawn now; its token is the only one to read
-        alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], ~ended[:, None])
-        scored = torch.where(wanted[:, None], scored, alone) if count else alone
-    remaining = scoring.remaining(offered.ids, scored & ~torch.isin(offered.ids, eos))
-    if rule is None or not count:
-        return offered.log_probs, remaining
-    horizons = -torch.expm1(remaining * math.log(gamma))
-    steered = rule(offered.log_probs, horizons, offered.mask, generated, gamma)
-    return torch.where(wanted[:, None], steered, offered.log_probs), remaining
+class _Lines:
+    """The lines of a batch that are still there: which row each writes, where it ends, what it has written.
+
+    Attributes:
+        step: tokens that each line has.
+        ended: lines that are finished or have no more room; (B,).
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], eos_ids: Sequence[int], settings: SamplingSettings, device: torch.device
+    ) -> None:
+        self.step = 0
+        self._rows = torch.arange(len(rows), device=device)
+        self._room = torch.tensor([row.room for row in rows], device=device)
+        self._eos, self._eos_ids = torch.tensor(sorted(eos_ids), device=device), set(eos_ids)
+        self._uniforms: Tensor | None = None
+        if settings.temperature > 0:
+            keys, rooms = [row.key for row in rows], [row.room for row in rows]
+            self._uniforms = random_numbers(keys, rooms, settings.seed).to(device)
+        self._finished = self.ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        # one column per step
+        self._ids: list[Tensor] = []
+        self._remaining: list[Tensor] = []
+        self._log_probs: list[Tensor] = []
+
+    @property
+    def random(self) -> Tensor | None:
+        """The random number of each line for its next token, (B,); None if it takes the most probable one."""
+        return None if self._uniforms is None else self._uniforms[:, self.step]
+
+    def add(self, newest: Tensor, choice: Tensor, remaining: Tensor | None, logits: Tensor | None) -> None:
+        """Takes the newest tokens, (B,), their columns among the candidates, and what is known of them."""
+        self.step += 1
+        self._ids.append(newest)
+        if remaining is not None:
+            self._remaining.append(remaining.gather(-1, choice[:, None]).squeeze(-1))
+        if logits is not None:
+            own = logits.float()
+            self._log_probs.append(own.gather(-1, newest[:, None]).squeeze(-1) - own.logsumexp(-1))
+
+    def newest(self) -> Step:
+        """What a listener is told, before `end`."""
+        here = (~self.ended).nonzero().flatten()
+        remaining = self._remaining[-1][here].tolist() if self._remaining else None
+        return Step(self._rows[here].tolist(), self._ids[-1][here].tolist(), remaining)
+
+    def end(self, newest: Tensor, log_probs: Tensor) -> float:
+        """Ends the lines whose newest token says so, or that have no more room; returns the share that has ended."""
+        empty = ~(log_probs.amax(-1) > -torch.inf) & ~self.ended
+        self._finished = self._finished | (torch.isin(newest, self._eos) & (self.step <= self._room))
+        self.ended = self._finished | (self.step >= self._room)
+        share, lost = torch.stack([self.ended, empty]).float().mean(-1).tolist()
+        if lost:
+            raise InputError(
+                f"after {self.step - 1} tokens of a completion, no candidate has a probability: the generator's logits "
+                "are not numbers (try another `dtype`), or a rule or processor has ruled out every token."
+            )
+        return float(share)
+
+    def leave(self) -> Tensor:
+        """Drops the lines that have ended; returns the others' numbers."""
+        kept = (~self.ended).nonzero().flatten()
+        self._rows, self._room = self._rows[kept], self._room[kept]
+        self._finished, self.ended = self._finished[kept], self.ended[kept]
+        self._uniforms = None if self._uniforms is None else self._uniforms[kept]
+        for columns in (self._ids, self._remaining, self._log_probs):
+            columns[:] = [column[kept] for column in columns]
+        return kept
+
+    def written(self) -> Iterator[Written]:
+        """The completions that have ended, cut after their first end-of-text token or where their room ends."""
+        lines = self.ended.nonzero().flatten()
+
+        def table(columns: list[Tensor]) -> list[list[float]]:
+            return torch.stack([c[lines] for c in columns], dim=1).tolist() if columns else [[]] * len(lines)
+
+        ids: list[list[int]] = torch.stack([c[lines] for c in self._ids], dim=1).tolist()
+        facts = (self._rows[lines].tolist(), self._finished[lines].tolist(), self._room[lines].tolist())
+        tables = (ids, table(self._remaining), table(self._log_probs))
+        for row, natural, room, tokens, remaining, log_probs in zip(*facts, *tables, strict=True):
+            ends = (i + 1 for i, token in enumerate(tokens[:room]) if token in self._eos_ids)
+            length = next(ends, min(len(tokens), room))
+            yield Written(row, tokens[:length], natural, remaining[:length], log_probs[:length])
 
 
-def _uniforms(rows: Sequence[Row], seed: int) -> Tensor:
-    """Random numbers in [0, 1) of each row, one per token: (rows, longest room)."""
-    longest = max(row.room for row in rows)
-    table = torch.zeros(len(rows), longest, dtype=torch.float64)
-    for i, row in enumerate(rows):
-        digest = hashlib.sha256(f"{seed}/{row.key}".encode()).digest()
-        source = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        table[i, : row.room] = torch.rand(row.room, generator=source, dtype=torch.float64)
-    return table
+class _Steering:
+    """Guidance at work on a batch."""
 
+    def __init__(
+        self, guidance: Guidance, prompts: Sequence[Sequence[int]], place: Tensor, eos_ids: Sequence[int]
+    ) -> None:
+        self._eos = torch.tensor(sorted(eos_ids), device=place.device)
+        # per-row parameters move to the device once, not at every step
+        self._rule = guidance.for_rows(torch.arange(len(place), device=place.device)).rule
+        self._gamma = guidance.model.gamma
+        self._scoring = guidance.scorer.start(guidance.model, prompts, place)
 
-def _written(
-    record: _Record, lines: Tensor, alive: Tensor, finished: Tensor, room: Tensor, eos: set[int]
-) -> Iterator[Written]:
-    """The completions of the given lines, cut after their first end-of-text token or where their room ends."""
+    def steer(self, hidden: Tensor, offered: Candidates, random: Tensor | None, lines: _Lines) -> tuple[Tensor, Tensor]:
+        """New log-probabilities of the candidates, and the predicted remaining length after each; (B, K) both."""
+        rule, ended = self._rule, lines.ended
+        generated = torch.full_like(ended, lines.step, dtype=torch.long)
+        scored, count = offered.mask, 0
+        if rule is not None:
+            wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~ended
+            scored, count = scored & wanted[:, None], int(wanted.sum())
+        if count < len(ended):
+            # a row that is left alone is drawn now; its token is the only one to read
+            alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], ~ended[:, None])
+            scored = torch.where(wanted[:, None], scored, alone) if count else alone
+        self._scoring.observe(hidden)
+        remaining = self._scoring.remaining(offered.ids, scored & ~torch.isin(offered.ids, self._eos))
+        if rule is None or not count:
+            return offered.log_probs, remaining
+        horizons = -torch.expm1(remaining * math.log(self._gamma))
+        steered = rule(offered.log_probs, horizons, offered.mask, generated, self._gamma)
+        return torch.where(wanted[:, None], steered, offered.log_probs), remaining
 
-    def table(columns: list[Tensor]) -> list[list[float]]:
-        return torch.stack([c[lines] for c in columns], dim=1).tolist() if columns else [[]] * len(lines)
+    def advance(self, newest: Tensor, choice: Tensor) -> None:
+        self._scoring.advance(newest, choice)
 
-    ids: list[list[int]] = torch.stack([c[lines] for c in record.ids], dim=1).tolist()
-    facts = zip(
-        alive[lines].tolist(),
-        ids,
-        finished[lines].tolist(),
-        room[lines].tolist(),
-        table(record.remaining),
-        table(record.log_probs),
-        strict=True,
-    )
-    for row, tokens, natural, limit, remaining, log_probs in facts:
-        length = next((i + 1 for i, token in enumerate(tokens[:limit]) if token in eos), min(len(tokens), limit))
-        yield Written(row, tokens[:length], natural, remaining[:length], log_probs[:length])
-
-
-def _step(alive: Tensor, record: _Record, shown: Tensor) -> Step:
-    lines = shown.nonzero().flatten()
-    remaining = record.remaining[-1][lines].tolist() if record.remaining else None
-    return Step(alive[lines].tolist(), record.ids[-1][lines].tolist(), remaining)
+    def keep(self, rows: Tensor) -> None:
+        self._scoring.keep(rows)
+        self._rule = None if self._rule is None else self._rule.for_rows(rows)
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], place: Tensor) -> Tensor:

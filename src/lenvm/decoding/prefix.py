@@ -39,7 +39,7 @@ class PrefixCache(Cache):
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, Tensor]:
         """Writes new keys and values behind the prefix and returns everything up to them."""
         layout = self.layout
         assert layout is not None
@@ -53,9 +53,10 @@ class PrefixCache(Cache):
             if layout.rows is None:
                 store[:, :, self.length : stop] = new
             else:
+                assert layout.slots is not None
                 store[layout.rows, :, self.length + layout.slots] = new[0].transpose(0, 1)
             both.append(store[:, :, :stop])
-        return tuple(both)
+        return both[0], both[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns that are filled."""
@@ -99,6 +100,8 @@ class PrefixReader:
         self.logits: Tensor | None = None
         self._output_head = model.get_output_embeddings()
         self._captured: Tensor | None = None
+        self._padding: Tensor
+        self._next_position: Tensor
         self._own_attention = bool(getattr(model, "_supports_attention_backend", False))
         _check_architecture(model)
         # a row that has ended and waits for others may stand where the model has no position any more
@@ -175,8 +178,8 @@ class PrefixReader:
             if self._own_attention:
                 raise
             raise InputError(
-                f"decoding cannot say to {type(self.model).__name__} which tokens each token sees ({error}); use another "
-                "generator or value model."
+                f"decoding cannot say to {type(self.model).__name__} which tokens each token sees ({error}); use "
+                "another generator or value model."
             ) from error
         if not self._cache.is_used:
             raise InputError(

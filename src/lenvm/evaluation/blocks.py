@@ -95,7 +95,7 @@ def read_block(path: Path, settings: dict[str, Any]) -> Block | None:
         name = changed[0]
         raise InputError(
             f"{path} was made with `{name}` {made_with.get(name)}, but now it is {settings.get(name)}; choose another "
-            "folder with `--output`, or remove that file."
+            f"folder with `--output`, or remove {path.parent}."
         )
     columns = table.to_pydict()
     return Block(

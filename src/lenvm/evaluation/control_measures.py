@@ -12,7 +12,7 @@ import torch
 from lenvm.data.rollout import Rollout
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.setup import graded
-from lenvm.evaluation.statistics import bootstrap_interval, prompt_means
+from lenvm.evaluation.statistics import bootstrap_interval, bootstrap_ratio_interval, prompt_means
 from lenvm.metrics import Constraint, distinct_n, length_deviation, length_score
 
 Measures = dict[str, Any]
@@ -80,19 +80,27 @@ def measured(
 ) -> dict[int, dict[str, Measures]]:
     """Measures by target and method.
 
-    `nll_ratio` compares the likelihood per token with plain sampling, `nll_ratio_to_keeping` with plain completions that
-    meet the constraint: short completions have fewer tokens that are a matter of course, whatever wrote them.
+    `nll_ratio` compares the likelihood per token with plain sampling, `nll_ratio_to_keeping` with plain completions
+    that meet the constraint: short completions have fewer tokens that are a matter of course, whatever wrote them.
     """
     results: dict[int, dict[str, Measures]] = {}
     for cell in cells:
         results.setdefault(cell.target, {})[cell.method] = judged(cell, prompts, constraint)
-    for rows in results.values():
+    for cell in cells:
+        found = results[cell.target][cell.method]
         for name, role in _RATIOS.items():
-            reference = named(cells, role)
-            for found in rows.values():
-                divisor = None if reference is None else rows[reference]["nll_per_token"]
-                found[name] = found["nll_per_token"] / divisor if divisor else None
+            reference = next((c for c in cells if c.role == role and c.target == cell.target), None)
+            found |= {name: None, f"{name}_interval": None} if reference is None else _ratio(name, cell, reference)
     return results
+
+
+def _ratio(name: str, cell: Cell, reference: Cell) -> Measures:
+    sums = []
+    for block in (cell.block, reference.block):
+        columns = [prompt_means(values, block.prompt) for values in (block.nll, block.length)]
+        sums.append(np.stack(columns, axis=1))
+    above, below = (block.nll.sum() / block.length.sum() for block in (cell.block, reference.block))
+    return {name: float(above / below), f"{name}_interval": list(bootstrap_ratio_interval(*sums))}
 
 
 def named(cells: Sequence[Cell], role: Role) -> str | None:

@@ -20,7 +20,7 @@ from lenvm.metrics import Constraint, meets
 
 
 def run_probe(setup: Setup, prompts: Sequence[Rollout], constraint: Constraint, tries: int, folder: Path) -> Block:
-    """Many plain completions of every prompt; another seed than the evaluation's, so that what is judged did not choose.
+    """Many plain completions of every prompt; another seed than the evaluation's: what is judged shall not choose.
 
     Args:
         setup: the evaluation's.
@@ -45,8 +45,9 @@ def reachable(probe: Block, target: int, constraint: Constraint, tries: int) -> 
     sides: list[Constraint] = ["at_most", "at_least"] if constraint == "equal" else [constraint]
     found = sorted(set.intersection(*(set(probe.prompt[_meeting(probe, target, s)].tolist()) for s in sides)))
     if not found:
+        count = len(set(probe.prompt.tolist()))
         raise InputError(
-            f"of none of the {len(set(probe.prompt.tolist()))} prompts, {tries} plain completions reach {target} tokens; "
+            f"of none of the {count} prompts, {tries} plain completions reach {target} tokens; "
             "ask for another target, or leave `only_reachable` out."
         )
     return found

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lenvm import decoding
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.prompts import read_prompts
 from lenvm.data.rollout import BadRowError, Prompt, Rollout, prompt_hash
@@ -95,6 +96,7 @@ class Setup:
     def described(self) -> dict[str, Any]:
         """Everything here that decides what is written, as JSON."""
         return {
+            "decoding code": _code_digest(),
             "generator": f"{self.generator_name} {weights_digest(self.generator)}",
             **{f"sampling.{name}": value for name, value in vars(self.sampling).items()},
             "num_samples": self.num_samples,
@@ -135,6 +137,14 @@ def weights_digest(module: nn.Module) -> str:
     for name, tensor in module.state_dict().items():
         values = tensor.detach().flatten()[:_HASHED_VALUES].contiguous().cpu().view(torch.uint8)
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _code_digest() -> str:
+    """A short hash of the code that decodes: completions of two versions are not to stand in one table."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(decoding.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

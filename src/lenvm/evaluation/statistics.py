@@ -36,9 +36,29 @@ def bootstrap_interval(
         seed: equal seeds give equal intervals.
     """
     means = np.asarray(means, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
-    low, high = np.quantile(means[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _interval(means[_picks(len(means), resamples, seed)].mean(axis=1), level)
+
+
+def bootstrap_ratio_interval(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the ratio of two rates on the same prompts, such as likelihoods per token.
+
+    Args:
+        numerators: per prompt, what is counted and by how much, such as nats and tokens; (P, 2).
+        denominators: the same of what it is compared with; (P, 2).
+        level: share of the resampled ratios that lies inside.
+        resamples: how many times P prompts are drawn with replacement.
+        seed: equal seeds give equal intervals.
+    """
+    picks = _picks(len(np.asarray(numerators)), resamples, seed)
+    above, below = (np.asarray(sums, dtype=np.float64)[picks].sum(axis=1) for sums in (numerators, denominators))
+    return _interval(above[:, 0] / above[:, 1] / (below[:, 0] / below[:, 1]), level)
 
 
 def largest_drop(curves: Sequence[ArrayLike]) -> float:
@@ -60,3 +80,12 @@ def largest_drop(curves: Sequence[ArrayLike]) -> float:
         mean = float(fall.mean())
         worst = max(worst, mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0)
     return float(worst)
+
+
+def _picks(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, count, (resamples, count))
+
+
+def _interval(values: Floats, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -30,8 +30,8 @@ class ActionValueHead(AbstractActionHead):
         rank: size of `e_x`.
         width: width of both inner layers; left out, `hidden_size`.
         teacher: share of the state logit's own prediction one token later in what an action is compared with, in
-            [0, 1]. At 0 it is the observed length, at 1 the prediction alone, which has less noise and is what exact
-            scoring would say. Take 0 with a frozen or shared backbone: its hidden states were not trained to tell
+            [0, 1]. At 1 it is the prediction alone, which has no noise and is what exact scoring would say; at 0 it is
+            the observed length. Take 0 with a frozen or shared backbone: its hidden states were not trained to tell
             lengths, and tell less after the next token than before it together with that token. No gradient flows
             through the prediction; where that state is not in the batch, the label stands in.
         action_weight: weight of the action's loss.
@@ -45,7 +45,7 @@ class ActionValueHead(AbstractActionHead):
         vocab_size: int | None = None,
         rank: int = 64,
         width: int | None = None,
-        teacher: float = 0.5,
+        teacher: float = 1.0,
         action_weight: float = 1.0,
         state: Literal["together", "alone"] = "together",
     ) -> None:

@@ -109,5 +109,5 @@ class AbstractActionHead(AbstractHead):
 
     @staticmethod
     def continues(states: SupervisedStates) -> Tensor:
-        """Which states have a next token that does not end the completion; an action is learned from them alone: (N,)."""
+        """Which states have a next token that does not end the completion: what an action is learned from; (N,)."""
         return (states.next_ids >= 0) & (states.remaining > 1)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 _BLUE, _ORANGE, _GRAY = "#2f6fb2", "#d9822b", "#8a8f98"
 _DOMAIN_COLORS = (_BLUE, _ORANGE, "#3d9970", "#a64d79", "#7a6ff0", _GRAY)
-_WIDE_RANGE = 5.0
+_WIDE_RANGE, _NEARLY_NOTHING = 5.0, 0.02
 _BESIDE = [(side, 9 * up) for up in (0, 1, -1, 2, -2, 3, -3, 4, -4) for side in (1, -1)]
 _ABOVE = [(0, up) for up in (10, 20, -10, 30, -20)]
 """Where labels may stand, from the best place to the worst: side of the point, and height above it."""
@@ -168,7 +168,7 @@ def length_frontier(panels: Mapping[str, Sequence[LabelledPoint]], *, reference:
         axes.set(xlabel=xlabel, ylabel="length score", title=title, ylim=(-3, 106))
         axes.margins(x=0.12)
         worst, best = (f((point.x for point in points), default=0.0) for f in (max, min))
-        if best > 0 and worst / best > _WIDE_RANGE:
+        if best > _NEARLY_NOTHING and worst / best > _WIDE_RANGE:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -239,7 +239,6 @@ def _write_labels(
             va="center",
             fontsize=7,
             zorder=4,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _GRAY, "shrinkA": 0, "shrinkB": 2},
         )
         boxes = []
         for side, up in places:
@@ -250,6 +249,9 @@ def _write_labels(
         _, side, up, box = min(boxes, key=lambda found: found[0])
         text.set(position=(7 * side, up), horizontalalignment=_ALIGNED[side])
         taken.append(box)
+        if side and up:
+            line = {"arrowstyle": "-", "linewidth": 0.4, "color": _GRAY, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (point.x, point.y), xytext=(7 * side, up), textcoords="offset points", arrowprops=line)
 
 
 def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:

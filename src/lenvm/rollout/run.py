@@ -12,9 +12,9 @@ from lenvm.data.prompts import read_prompts
 from lenvm.data.rollout import BadRowError
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.data.writing import write_rollouts
-from lenvm.errors import InputError
-from lenvm.decoding.settings import SamplingSettings
 from lenvm.decoding.generator import load_generator
+from lenvm.decoding.settings import SamplingSettings
+from lenvm.errors import InputError
 from lenvm.rollout.transformers import SamplingRequest, TransformersSampler
 
 

@@ -166,10 +166,13 @@ def test_smooth_equal_to_is_closer_to_the_generator_than_the_published_rule(chai
 
 
 @pytest.mark.parametrize("generated", [0, 7, N - 2, N - 1, N, 300])
-def test_smooth_equal_to_is_the_generator_times_a_log_normal_chance(chain: MarkovChain, generated: int) -> None:
+def test_smooth_equal_to_is_the_generator_times_the_chance_to_land(chain: MarkovChain, generated: int) -> None:
     spread, near, left = 0.3, 2.0, max(N - generated - 1, 0)
     lengths = torch.log1p(-chain.horizons) / math.log(chain.gamma)
-    chance = torch.exp(-0.5 * (torch.log((lengths + near) / (left + near)) / spread) ** 2)
+    distance = (torch.log((lengths + near) / (left + near)) / spread).abs()
+    normal_part = torch.exp(-0.5 * distance**2)
+    chance = torch.where(distance < 1.5, normal_part, torch.exp(-1.5 * distance + 1.125))
+    chance[chain.num_states] = normal_part[chain.num_states]  # the end is certain: no tail
     weights = chain.step * chance
     new = chain.steered_step(EqualTo(n=N, spread=spread, near=near), generated)
     torch.testing.assert_close(new, weights / weights.sum(-1, keepdim=True))

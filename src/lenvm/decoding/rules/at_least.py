@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lenvm.decoding.rules.at_most import LimitMode
 from lenvm.decoding.rules.base import AbstractRule
-from lenvm.decoding.rules.chance import chance_of_reaching, check_spread, conditioned, shortfall
+from lenvm.decoding.rules.chance import chance_of_reaching, check_spread, conditioned, in_danger, shortfall
 from lenvm.decoding.rules.distribution import offer
 from lenvm.decoding.rules.parameters import check_choice, check_reachable, check_tokens, per_row
 
@@ -52,8 +52,10 @@ class AtLeast(AbstractRule):
             new = offered.nearest(-offered.horizons)
         else:
             missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
-            new, in_danger = conditioned(offered, chance_of_reaching(missed, offered.ends))
-            early = early & (in_danger | offered.ends.any(-1))
+            chance = chance_of_reaching(missed, offered.ends)
+            early = early & (in_danger(offered, chance) | offered.ends.any(-1))
+            # a row that offers nothing but the end has to take it
+            new = conditioned(offered.without(offered.ends), chance.clamp_min(torch.finfo(chance.dtype).min))
         return torch.where(early[:, None], new.to(log_probs.dtype), log_probs)
 
     def wants(self, log_probs: Tensor, mask: Tensor, generated: Tensor) -> Tensor:

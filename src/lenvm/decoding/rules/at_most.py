@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lenvm.decoding.rules.base import AbstractRule
-from lenvm.decoding.rules.chance import chance_of_keeping, check_spread, conditioned, shortfall
+from lenvm.decoding.rules.chance import chance_of_keeping, check_spread, conditioned, in_danger, shortfall
 from lenvm.decoding.rules.distribution import offer
 from lenvm.decoding.rules.parameters import check_choice, check_reachable, check_tokens
 
@@ -51,8 +51,9 @@ class AtMost(AbstractRule):
         if self.mode == "hard":
             return offered.nearest(offered.horizons).to(log_probs.dtype)
         missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
-        new, in_danger = conditioned(offered, chance_of_keeping(missed, offered.ends))
-        return torch.where(in_danger[:, None], new.to(log_probs.dtype), log_probs)
+        chance = chance_of_keeping(missed, offered.ends)
+        new = conditioned(offered, chance).to(log_probs.dtype)
+        return torch.where(in_danger(offered, chance)[:, None], new, log_probs)
 
     def check(self, shortest: int | None, longest_possible: int) -> None:
         check_reachable(self.n, shortest, longest_possible)

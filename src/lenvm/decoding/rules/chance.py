@@ -21,6 +21,8 @@ from lenvm.decoding.rules.parameters import Numbers, check_range
 
 _SAFE = 0.99
 """A target that is met with this chance anyway needs no help."""
+_TAIL = 1.5
+"""Standard deviations from which on the chance to land falls exponentially."""
 
 
 def shortfall(offered: Offer, generated: Tensor, gamma: float, n: Numbers, spread: float, near: float) -> Tensor:
@@ -29,9 +31,15 @@ def shortfall(offered: Offer, generated: Tensor, gamma: float, n: Numbers, sprea
     return torch.log((left + near) / (length_of(offered.horizons, gamma) + near)) / spread
 
 
-def chance_of_landing(missed: Tensor) -> Tensor:
-    """Log of the density on the target, up to a constant: -z**2 / 2."""
-    return -0.5 * missed.square()
+def chance_of_landing(missed: Tensor, ends: Tensor) -> Tensor:
+    """Log of the density on the target, up to a constant: -z**2 / 2, and linear from |z| = 1.5 on.
+
+    Errors of a value model have heavier tails than the normal distribution; with its tails, a completion that is far
+    off would be driven into tokens that nobody writes. The length of an end of text is no prediction: it has no tails.
+    """
+    distance = missed.abs()
+    tails = _TAIL * (distance - 0.5 * _TAIL)
+    return -torch.where(ends | (distance < _TAIL), 0.5 * distance.square(), tails)
 
 
 def chance_of_keeping(missed: Tensor, ends: Tensor) -> Tensor:
@@ -46,22 +54,23 @@ def chance_of_reaching(missed: Tensor, ends: Tensor) -> Tensor:
     return log_chance.masked_fill(ends, -torch.inf)
 
 
-def conditioned(offered: Offer, log_chance: Tensor) -> tuple[Tensor, Tensor]:
-    """The generator among the completions that meet the target, and where that makes a difference.
+def conditioned(offered: Offer, log_chance: Tensor) -> Tensor:
+    """The generator among the completions that meet the target.
 
     Args:
         offered: the candidates.
-        log_chance: log P(target is met | candidate); (B, K).
+        log_chance: log P(target is met | candidate); (B, K), finite for at least one candidate of each row.
 
     Returns:
-        Log-probabilities (B, K), rows normalised, a row in which no candidate has a chance as it was; and whether the
-        target was in danger (B,).
+        Log-probabilities, (B, K), rows normalised.
     """
-    scores = torch.where(offered.mask, offered.log_probs + log_chance, -torch.inf)
-    met = scores.exp().sum(-1)
-    hopeless = scores.amax(-1, keepdim=True) == -torch.inf
-    new = torch.log_softmax(torch.where(hopeless, offered.log_probs, scores), -1)
-    return new, (met < _SAFE) & ~hopeless.squeeze(-1)
+    return torch.log_softmax((offered.log_probs + log_chance).masked_fill(~offered.mask, -torch.inf), -1)
+
+
+def in_danger(offered: Offer, log_chance: Tensor) -> Tensor:
+    """The rows in which the generator alone would not meet the target with near certainty; (B,), bool."""
+    met = (offered.log_probs + log_chance).masked_fill(~offered.mask, -torch.inf).exp().sum(-1)
+    return met < _SAFE
 
 
 def check_spread(spread: float, near: float) -> None:

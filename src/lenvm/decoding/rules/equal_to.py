@@ -26,7 +26,7 @@ class EqualTo(AbstractRule):
     the candidate: its target T is n = T + 1 here.
 
     `smooth` is the generator conditioned on landing at n: p'(x) ~ p(x) exp(-z(x)**2 / 2) with z(x) = log((r + near) /
-    (len(u_x) + near)) / spread (`lenvm.decoding.rules.chance` says why). It is not in the paper.
+    (len(u_x) + near)) / spread, with an exponential tail (`lenvm.decoding.rules.chance` says why). Not in the paper.
 
     Args:
         n: tokens that the completion shall have, EOS included. A number for all rows, or one per row.
@@ -40,7 +40,7 @@ class EqualTo(AbstractRule):
     n: int | list[int]
     mode: EqualToMode = "smooth"
     compare: Compare = "value"
-    spread: float = 0.25
+    spread: float = 0.2
     near: float = 4.0
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class EqualTo(AbstractRule):
         offered = offer(log_probs, horizons, mask)
         if self.mode == "smooth":
             missed = shortfall(offered, generated, gamma, self.n, self.spread, self.near)
-            return conditioned(offered, chance_of_landing(missed))[0].to(log_probs.dtype)
+            return conditioned(offered, chance_of_landing(missed, offered.ends)).to(log_probs.dtype)
         left = left_after(self.n, generated, offered.log_probs)[:, None]
         if self.compare == "length":
             distance = length_of(offered.horizons, gamma) - left

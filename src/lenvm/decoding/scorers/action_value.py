@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lenvm.decoding.precision import finest_float
 from lenvm.decoding.prefix import PrefixReader
-from lenvm.decoding.scorers.base import AbstractScorer, AbstractScoring
+from lenvm.decoding.scorers.base import SHORTEST, AbstractScorer, AbstractScoring
 from lenvm.errors import InputError
 from lenvm.heads import AbstractActionHead
 from lenvm.models import LengthValueModel
@@ -25,9 +25,10 @@ class ActionValueScorer(AbstractScorer):
 
     def check(self, model: LengthValueModel) -> None:
         if not isinstance(model.head, AbstractActionHead):
+            found = type(model.head).__name__
             raise InputError(
-                f"ActionValueScorer needs a value model with an ActionValueHead, this one has {type(model.head).__name__}"
-                "; train one (`--model.head lenvm.heads.ActionValueHead`), or use TreeScorer."
+                f"ActionValueScorer needs a value model with an ActionValueHead, this one has a {found}; train one "
+                "(`--model.head lenvm.heads.ActionValueHead`), or use TreeScorer."
             )
 
     def start(self, model: LengthValueModel, prompts: Sequence[Sequence[int]], place: Tensor) -> AbstractScoring:
@@ -54,7 +55,7 @@ class _ActionValueScoring(AbstractScoring):
         assert self._hidden is not None
         raw = self._model.read(self._hidden)
         remaining = self._head.next_remaining(raw, ids, self._model.target).to(finest_float(ids.device))
-        return remaining.masked_fill(~scored, 0.0)
+        return remaining.clamp_min(SHORTEST).masked_fill_(~scored, 0.0)
 
     def advance(self, ids: Tensor, choice: Tensor) -> None:
         self._unread = ids  # read at the next step: rows that have ended may leave before

@@ -9,15 +9,20 @@ from torch import Tensor
 
 from lenvm.models import LengthValueModel
 
+SHORTEST = 1e-9
+"""Least remaining length, in tokens, of a candidate that does not end the completion: 0 would say that it does."""
+
 
 class AbstractScoring(ABC):
     """A scorer at work on one batch: it follows the rows token by token.
 
-    At each step the decoding loop calls `observe`, `remaining` and `advance` once, in this order; `keep` when rows leave.
+    At each step the decoding loop calls `observe`, `remaining` and `advance` once, in this order, and `keep` when rows
+    leave.
     """
 
     def observe(self, hidden: Tensor) -> None:
         """Sees the generator's own last hidden states, (B, hidden_size); only a shared backbone looks."""
+        del hidden
 
     @abstractmethod
     def remaining(self, ids: Tensor, scored: Tensor) -> Tensor:
@@ -29,7 +34,7 @@ class AbstractScoring(ABC):
                 them, unless it ends its row.
 
         Returns:
-            (B, K), float64 where the device has it; 0 where nothing was asked.
+            (B, K), float64 where the device has it; 0 where nothing was asked, and positive everywhere else.
         """
 
     @abstractmethod

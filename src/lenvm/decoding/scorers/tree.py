@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lenvm.decoding.precision import finest_float
 from lenvm.decoding.prefix import PrefixReader
-from lenvm.decoding.scorers.base import AbstractScorer, AbstractScoring
+from lenvm.decoding.scorers.base import SHORTEST, AbstractScorer, AbstractScoring
 from lenvm.models import LengthValueModel
 
 
@@ -42,7 +42,8 @@ class _TreeScoring(AbstractScoring):
         hidden = self._reader.fan_out(ids[rows, columns], rows, self._slots[rows, columns])
         raw = self._model.read(hidden)
         result = torch.zeros(ids.shape, dtype=finest_float(ids.device), device=ids.device)
-        result[rows, columns] = self._model.head.remaining(raw, self._model.target).to(result.dtype)
+        remaining = self._model.head.remaining(raw, self._model.target).to(result.dtype)
+        result[rows, columns] = remaining.clamp_min_(SHORTEST)
         return result
 
     def advance(self, ids: Tensor, choice: Tensor) -> None:
