@@ -137,6 +137,8 @@ def test_a_rule_is_read_from_a_yaml_file(saved: str, prompts: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["--rule", "EqualTo", "--rule.n", "0"], "`n` must be a whole number of tokens, at least 1"),
+        (["--rule", "Tilt", "--rule.beta", ".inf"], "`beta` must be finite"),
         (["--rule", "EqualTo", "--rule.n", "1"], "the shortest completion that the value model was trained on has 2"),
         (["--rule", "EqualTo", "--rule.n", "2000"], "only 1013 fit into the context and the token limit"),
         (["--value_model", "no/such"], "'no/such' is neither a folder nor a model that the hub gives"),

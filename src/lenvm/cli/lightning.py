@@ -121,10 +121,6 @@ def run(command: str, args: list[str]) -> None:
             LenvmCLI()
         except MisconfigurationException as error:
             raise InputError(f"Lightning cannot run this: {error}") from error
-        except ValueError as error:
-            if (found := _input_error(error)) is None:
-                raise
-            raise found from None
 
 
 @contextmanager
@@ -144,13 +140,6 @@ def command_line(command: str, args: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = given
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError that an error was raised from, if any: an option of several types wraps what its class raised."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _spelled(word: str) -> str:

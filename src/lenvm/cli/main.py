@@ -57,10 +57,11 @@ def main(args: Sequence[str] | None = None) -> int:
     run: Callable[[str, list[str]], None] = getattr(import_module(module), function)
     try:
         run(words[0], words[1:])
-    except InputError as error:
-        if os.environ.get("LENVM_TRACEBACK"):
+    except ValueError as error:
+        found = _input_error(error)
+        if found is None or os.environ.get("LENVM_TRACEBACK"):
             raise
-        print(f"lenvm: error: {error}", file=sys.stderr)
+        print(f"lenvm: error: {found}", file=sys.stderr)
         return 2
     except OSError as error:
         if os.environ.get("LENVM_TRACEBACK"):
@@ -72,6 +73,13 @@ def main(args: Sequence[str] | None = None) -> int:
         print("lenvm: interrupted; finished files and checkpoints are kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The InputError that an error is or was raised from: an option of several types wraps what its class raised."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _help() -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lenvm.decoding.precision import finest_float
 from lenvm.decoding.settings import SamplingSettings
 
 
@@ -71,10 +72,11 @@ def draw(log_probs: Tensor, uniforms: Tensor | None) -> Tensor:
     """
     if uniforms is None:
         return log_probs.argmax(-1)
-    cumulative = log_probs.exp().double().cumsum(-1)
+    kind = finest_float(log_probs.device)
+    cumulative = log_probs.exp().to(kind).cumsum(-1)
     total = cumulative[:, -1:]
     # a step short of the total, so that a column of probability 0 at the end is never reached
-    place = torch.minimum(uniforms[:, None] * total, total * (1 - 2**-40))
+    place = torch.minimum(uniforms[:, None] * total, total * (1 - 4 * torch.finfo(kind).eps))
     column = torch.searchsorted(cumulative, place, right=True).squeeze(-1)
     # a row without any probability has no column; whoever draws from it hears of it (`decode`)
     return column.clamp_max(log_probs.shape[-1] - 1)

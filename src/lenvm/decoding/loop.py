@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel
 
 from lenvm.decoding.candidates import Candidates, candidates, draw, random_numbers
+from lenvm.decoding.precision import finest_float
 from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.scorers import AbstractScorer
@@ -181,7 +182,7 @@ class _Lines:
         self._uniforms: Tensor | None = None
         if settings.temperature > 0:
             keys, rooms = [row.key for row in rows], [row.room for row in rows]
-            self._uniforms = random_numbers(keys, rooms, settings.seed).to(device)
+            self._uniforms = random_numbers(keys, rooms, settings.seed).to(device, finest_float(device))
         self._finished = self.ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
         # one column per step
         self._ids: list[Tensor] = []

@@ -35,6 +35,8 @@ def per_row(values: Numbers, like: Tensor) -> Tensor:
     Raises:
         InputError: if there is not one number per row.
     """
+    if isinstance(values, int | float):
+        return torch.full((), values, dtype=like.dtype, device=like.device)  # as_tensor would wait for the device
     tensor = torch.as_tensor(values, dtype=like.dtype, device=like.device)
     if tensor.dim() and tensor.shape != like.shape[:1]:
         raise InputError(
