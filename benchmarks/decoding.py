@@ -4,7 +4,8 @@
     python benchmarks/decoding.py --json     # one JSON object
 
 Guided runs are timed with a rule that changes nothing (`EqualTo` with an endless spread): every row then writes exactly
-what plain decoding writes, with the same batches, while all candidates are scored and the rule is computed.
+what plain decoding writes, while all candidates are scored and the rule is computed. As usual where engines are timed,
+the end of text is ignored, so that the batch keeps its size: every row writes 64 tokens.
 
 `limit` is what physics allows: with r = time of one value-model step over one generator step for the same rows, and
 c = tokens that the value model reads per row and step (every scored candidate; the drawn token where nothing is left to
@@ -17,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ STORIES = ROOT.parent / "shared" / "data" / "stories260K"
 FIFTEEN = SamplingSettings(top_k=15)
 PAPER = SamplingSettings(top_k=15, top_p=0.999)
 NO_EFFECT = EqualTo(n=64, spread=1e6)
+TIMED_TOKENS = 64
 OPENINGS = (
     "Once upon a time", "One day", "Lily", "Tom", "There was a little", "The dog", "A big bear", "Mom and",
     "In the park", "Ben and Mia", "It was a sunny day", "Sam had a toy", "The cat wanted", "Anna loved to",
@@ -91,7 +93,7 @@ def slowdown(task: Task, guidance: Guidance, repeats: int) -> float:
 def step_ratio(task: Task, model: LengthValueModel, repeats: int, steps: int = 32) -> float:
     """Time of one value-model step over one generator step, each with its head, for all rows of the task."""
     place = torch.tensor([row.prompt for row in task.rows], device=task.generator.device)
-    tokens = place * 0 + task.eos[0] + 1
+    tokens = torch.full_like(place, 5)
     times: dict[str, list[float]] = {"generator": [], "value": []}
 
     def read(reader: PrefixReader, head: Callable[[torch.Tensor], object] | None) -> None:
@@ -225,7 +227,8 @@ def playground(folder: Path, count: int, repeats: int) -> dict[str, Any]:
 
 
 def costs(task: Task, models: dict[str, LengthValueModel], repeats: int) -> dict[str, Any]:
-    """Slowdowns and limits of the three ways to score."""
+    """Slowdowns and limits of the three ways to score, at a constant batch size."""
+    task = replace(task, rows=[row._replace(room=TIMED_TOKENS) for row in task.rows], eos=[-1])
     r = step_ratio(task, models["action"], repeats)
     c, competing = tokens_read(task, models["action"])
     ways: dict[str, tuple[LengthValueModel, AbstractScorer]] = {
@@ -259,7 +262,7 @@ def gpu(repeats: int, sizes: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:
     results = {}
     for size in sizes:
         prompts = torch.randint(5, 1000, (size, 256)).tolist()
-        rows = [Row(i, f"gpu/{i}", 128) for i in range(size)]
+        rows = [Row(i, f"gpu/{i}", TIMED_TOKENS) for i in range(size)]
         task = Task(generator, prompts, rows, [config["vocab_size"] - 1], FIFTEEN)
         backbone = RandomBackbone(config, dtype="bfloat16")
         head = ActionValueHead(backbone.hidden_size, backbone.vocab_size)

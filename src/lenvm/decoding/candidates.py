@@ -90,3 +90,8 @@ def random_numbers(keys: Sequence[str], counts: Sequence[int], seed: int) -> Ten
         source = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         row[:count] = torch.rand(count, generator=source, dtype=torch.float64)
     return table
+
+
+def is_among(ids: Tensor, few: Tensor) -> Tensor:
+    """Which token ids are one of a few: (...), (E,) to (...). For one id, as nearly always, a comparison is faster."""
+    return ids == few if len(few) == 1 else torch.isin(ids, few)

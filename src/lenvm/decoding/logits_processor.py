@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from lenvm.decoding.candidates import Candidates, candidates
+from lenvm.decoding.candidates import Candidates, candidates, is_among
 from lenvm.decoding.generate import GUIDED, ScorerName, check_targets, prepare
 from lenvm.decoding.generator import context_length, eos_ids, room_for
 from lenvm.decoding.loop import Guidance
@@ -116,7 +116,7 @@ class LengthGuidance(LogitsProcessor):
         assert rule is not None
         self._scoring.observe(self._hidden)
         # which token is drawn is not known here, so rows that the rule leaves alone are read with all candidates
-        scored = offered.mask & ~self._ended[:, None] & ~torch.isin(offered.ids, self._eos)
+        scored = offered.mask & ~self._ended[:, None] & ~is_among(offered.ids, self._eos)
         horizons = -torch.expm1(self._scoring.remaining(offered.ids, scored) * math.log(gamma))
         wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~self._ended
         steered = rule(offered.log_probs, horizons, offered.mask, generated, gamma)
@@ -175,7 +175,7 @@ class LengthGuidance(LogitsProcessor):
                 "of `generate` off, or put them before this one."
             )
         self._scoring.advance(newest, choice)
-        self._ended = self._ended | torch.isin(newest, self._eos)
+        self._ended = self._ended | is_among(newest, self._eos)
 
     def _unpadded(self, row: list[int]) -> list[int]:
         start = next((i for i, token in enumerate(row) if token != self._padding), len(row) - 1)

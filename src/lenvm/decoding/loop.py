@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel
 
-from lenvm.decoding.candidates import Candidates, candidates, draw, random_numbers
+from lenvm.decoding.candidates import Candidates, candidates, draw, is_among, random_numbers
 from lenvm.decoding.precision import finest_float
 from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import AbstractRule
@@ -213,7 +213,7 @@ class _Lines:
     def end(self, newest: Tensor, log_probs: Tensor) -> float:
         """Ends the lines whose newest token says so, or that have no more room; returns the share that has ended."""
         empty = ~(log_probs.amax(-1) > -torch.inf) & ~self.ended
-        self._finished = self._finished | (torch.isin(newest, self._eos) & (self.step <= self._room))
+        self._finished = self._finished | (is_among(newest, self._eos) & (self.step <= self._room))
         self.ended = self._finished | (self.step >= self._room)
         share, lost = torch.stack([self.ended, empty]).float().mean(-1).tolist()
         if lost:
@@ -265,17 +265,17 @@ class _Steering:
         """New log-probabilities of the candidates, and the predicted remaining length after each; (B, K) both."""
         rule, ended = self._rule, lines.ended
         generated = torch.full_like(ended, lines.step, dtype=torch.long)
-        scored, count = offered.mask, 0
+        wanted = torch.zeros_like(ended)
         if rule is not None:
             wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~ended
-            scored, count = scored & wanted[:, None], int(wanted.sum())
-        if count < len(ended):
+        scored, steers = offered.mask & wanted[:, None], True
+        if not (wanted | ended).all():
             # a row that is left alone is drawn now; its token is the only one to read
             alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], ~ended[:, None])
-            scored = torch.where(wanted[:, None], scored, alone) if count else alone
+            scored, steers = torch.where(wanted[:, None], scored, alone), bool(wanted.any())
         self._scoring.observe(hidden)
-        remaining = self._scoring.remaining(offered.ids, scored & ~torch.isin(offered.ids, self._eos))
-        if rule is None or not count:
+        remaining = self._scoring.remaining(offered.ids, scored & ~is_among(offered.ids, self._eos))
+        if rule is None or not steers:
             return offered.log_probs, remaining
         horizons = -torch.expm1(remaining * math.log(self._gamma))
         steered = rule(offered.log_probs, horizons, offered.mask, generated, self._gamma)

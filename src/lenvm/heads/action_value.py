@@ -92,8 +92,9 @@ class ActionValueHead(AbstractActionHead):
         # element by element in float32: half precision would blur what tells candidates apart
         raw = at_least_float32(raw)[..., None, :]
         # `embedding` gathers rows several times as fast as indexing does
-        advantage = (F.embedding(candidate_ids, self.embedding) * raw[..., :-1]).sum(-1) + self.bias[candidate_ids]
-        return raw[..., -1] + advantage
+        advantage = (F.embedding(candidate_ids, self.embedding) * raw[..., :-1]).sum(-1)
+        bias = F.embedding(candidate_ids, self.bias[:, None]).squeeze(-1)
+        return raw[..., -1] + advantage + bias
 
     def remaining(self, raw: Tensor, target: AbstractLengthTarget) -> Tensor:
         return target.decode(raw[..., -1])
