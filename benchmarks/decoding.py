@@ -16,21 +16,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from sampling import sampling_vs_generate
+from task import OPENINGS, STORIES, Task, seconds
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lenvm.backbones import RandomBackbone
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generator import eos_ids, load_generator
-from lenvm.decoding.loop import Guidance, Row, Written, decode
+from lenvm.decoding.loop import Guidance, Row, Written
 from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import EqualTo
 from lenvm.decoding.scorers import AbstractScorer, ActionValueScorer, TreeScorer
@@ -43,41 +44,10 @@ from lenvm.playground.corpus import draw_distinct_problems
 from lenvm.targets import DiscountedReturn
 from models import ROOT, playground_models
 
-STORIES = ROOT.parent / "shared" / "data" / "stories260K"
 FIFTEEN = SamplingSettings(top_k=15)
 PAPER = SamplingSettings(top_k=15, top_p=0.999)
 NO_EFFECT = EqualTo(n=64, spread=1e6)
 TIMED_TOKENS = 64
-OPENINGS = (
-    "Once upon a time", "One day", "Lily", "Tom", "There was a little", "The dog", "A big bear", "Mom and",
-    "In the park", "Ben and Mia", "It was a sunny day", "Sam had a toy", "The cat wanted", "Anna loved to",
-    "Tim saw a", "Once there was",
-)  # fmt: skip
-
-
-@dataclass
-class Task:
-    """Rows to write: everything but the guidance."""
-
-    generator: PreTrainedModel
-    prompts: list[list[int]]
-    rows: list[Row]
-    eos: list[int]
-    settings: SamplingSettings
-
-    def write(self, guidance: Guidance | None = None, **options: Any) -> list[Written]:
-        """All completions, in the order of the rows."""
-        written = decode(self.generator, self.prompts, self.rows, self.eos, self.settings, guidance=guidance, **options)
-        return sorted(written, key=lambda w: w.row)
-
-
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    """How long it takes, the device's work included."""
-    _wait(device)
-    start = time.perf_counter()
-    action()
-    _wait(device)
-    return time.perf_counter() - start
 
 
 def slowdown(task: Task, guidance: Guidance, repeats: int) -> float:
@@ -153,44 +123,6 @@ def tree_vs_reencode(task: Task, model: LengthValueModel, prefix: int = 256, row
     return scratch / cached
 
 
-def sampling_vs_generate(count: int) -> dict[str, float]:
-    """Speed of plain greedy writing over that of transformers' `generate`; the outputs are compared token by token."""
-    folder = STORIES if STORIES.exists() else POLICY_FOLDER
-    generator, tokenizer = load_generator(str(folder)), load_tokenizer(str(folder))
-    task = _greedy_task(generator, tokenizer, count)
-    device = generator.device
-    ours: list[Written] = []
-    mine = seconds(lambda: ours.extend(task.write()), device)
-    tokens = sum(len(w.ids) for w in ours)
-    room, width = task.rows[0].room, max(map(len, task.prompts))
-    batch = torch.zeros(count, width, dtype=torch.long, device=device)
-    mask = torch.zeros_like(batch)
-    for i, row in enumerate(task.rows):
-        ids = task.prompts[row.prompt]
-        batch[i, width - len(ids) :] = torch.tensor(ids)
-        mask[i, width - len(ids) :] = 1
-    options = {"do_sample": False, "max_new_tokens": room, "pad_token_id": 0}
-    theirs: list[list[int]] = []
-    together = seconds(
-        lambda: theirs.extend(generator.generate(batch, attention_mask=mask, **options)[:, width:].tolist()), device
-    )
-    same = all(w.ids == ids[: len(w.ids)] for w, ids in zip(ours, theirs, strict=True))
-    few = range(0, count, max(count // 8, 1))
-
-    def alone() -> None:
-        for i in few:
-            prompt = torch.tensor([task.prompts[task.rows[i].prompt]], device=device)
-            generator.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
-
-    one = seconds(alone, device) / sum(len(ours[i].ids) for i in few)
-    return {
-        "tokens_per_second": tokens / mine,
-        "prompt_by_prompt": one / (mine / tokens),
-        "same_batch": together / mine,
-        "identical": same,
-    }
-
-
 def playground_task(count: int, settings: SamplingSettings, room: int = MAX_TOKENS) -> Task:
     """Held-out problems, one completion each."""
     generator, tokenizer = load_generator(str(POLICY_FOLDER)), load_tokenizer(str(POLICY_FOLDER))
@@ -226,16 +158,17 @@ def playground(folder: Path, count: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def costs(task: Task, models: dict[str, LengthValueModel], repeats: int) -> dict[str, Any]:
+def costs(task: Task, models: dict[str, LengthValueModel], repeats: int, tokens: int = TIMED_TOKENS) -> dict[str, Any]:
     """Slowdowns and limits of the three ways to score, at a constant batch size."""
-    task = replace(task, rows=[row._replace(room=TIMED_TOKENS) for row in task.rows], eos=[-1])
+    task = replace(task, rows=[row._replace(room=tokens) for row in task.rows], eos=[-1])
     r = step_ratio(task, models["action"], repeats)
     c, competing = tokens_read(task, models["action"])
     ways: dict[str, tuple[LengthValueModel, AbstractScorer]] = {
         "tree": (models["action"], TreeScorer()),
         "action_value": (models["action"], ActionValueScorer()),
-        "shared": (models["shared"], ActionValueScorer()),
     }
+    if "shared" in models:
+        ways["shared"] = (models["shared"], ActionValueScorer())
     return {
         "slowdown": {
             name: slowdown(task, Guidance(model=model, scorer=scorer, rule=NO_EFFECT), repeats)
@@ -246,6 +179,19 @@ def costs(task: Task, models: dict[str, LengthValueModel], repeats: int) -> dict
         "tokens_read_per_row": c,
         "candidates_scored_per_row": competing,
     }
+
+
+def stories(model: Path, count: int, repeats: int) -> dict[str, Any]:
+    """The costs on stories260K with its own value model, by target; length scores are `lenvm evaluate`'s business."""
+    generator, tokenizer = load_generator(str(STORIES)), load_tokenizer(str(STORIES))
+    prompts = [tokenizer(text).input_ids for text in OPENINGS]
+    models = {"action": LengthValueModel.from_pretrained(model).eval()}
+    results = {}
+    for target in (128, 256, 400):
+        rows = [Row(i % len(prompts), f"stories/{i}", target) for i in range(count)]
+        task = Task(generator, prompts, rows, eos_ids(generator, tokenizer), PAPER)
+        results[str(target)] = costs(task, models, repeats, tokens=target)
+    return results
 
 
 def gpu(repeats: int, sizes: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:
@@ -285,22 +231,6 @@ def _sharing(model: LengthValueModel, generator: PreTrainedModel) -> LengthValue
     return LengthValueModel(backbone, model.head, model.target).eval()
 
 
-def _greedy_task(generator: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> Task:
-    """Different prompts: openings, continued by a few sampled tokens."""
-    openings = [tokenizer(text).input_ids for text in OPENINGS]
-    rows = [Row(i % len(openings), f"opening/{i}", 4 + i % 13) for i in range(count)]
-    eos = eos_ids(generator, tokenizer)
-    begun = Task(generator, openings, rows, eos, SamplingSettings(top_k=50)).write()
-    prompts = [openings[row.prompt] + [t for t in w.ids if t not in eos] for row, w in zip(rows, begun, strict=True)]
-    whole = [Row(i, f"greedy/{i}", 400) for i in range(count)]
-    return Task(generator, prompts, whole, eos, SamplingSettings(temperature=0))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
@@ -313,6 +243,9 @@ def _print(results: dict[str, Any]) -> None:
         for name, cost in found["slowdown"].items():
             limit = found["limit"][name]
             print(f"  {name:<13} {cost:6.2f} x plain   limit {limit:6.2f}   {cost / limit:5.2f} of the limit")
+    for target, found in results.get("stories260K", {}).items():
+        shown = ", ".join(f"{n} {cost:.2f} (limit {found['limit'][n]:.2f})" for n, cost in found["slowdown"].items())
+        print(f"\nstories260K, {target} tokens: {shown}")
     print(f"\nre-encoding takes {results['tree_vs_reencode']:.1f} times as long as the tree at 256 tokens of prefix")
     print("length score at 64 tokens: " + ", ".join(f"{n} {s:.1f}" for n, s in results["length_score_64"].items()))
     sampling = results["sampling"]
@@ -328,6 +261,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--models", type=Path, default=ROOT / "results/playground", help="where the value models are")
+    stories_model = ROOT / "results/stories260k/action/model"
+    parser.add_argument(
+        "--stories", type=Path, default=stories_model, help="value model of stories260K, if there is one"
+    )
     parser.add_argument("--rows", type=int, default=256, help="completions, written in one batch")
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the fastest counts")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: torch's")
@@ -336,6 +273,8 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     results = playground(given.models, given.rows, given.repeats)
     results["sampling"] = sampling_vs_generate(given.rows)
+    if STORIES.exists() and (given.stories / "config.json").exists():
+        results["stories260K"] = stories(given.stories, given.rows, repeats=1)
     results["sampling_vs_generate"] = results["sampling"]["prompt_by_prompt"]
     if torch.cuda.is_available():
         results["gpu"] = gpu(given.repeats)

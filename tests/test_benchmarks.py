@@ -37,6 +37,7 @@ def test_the_decoding_benchmark_prints_its_ratios(
         model.save_pretrained(tmp_path / name / "model", tokenizer)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     words = ["decoding.py", "--json", "--rows", "6", "--repeats", "1", "--models", str(tmp_path)]
+    words += ["--stories", str(tmp_path / "none")]
     monkeypatch.setattr(sys, "argv", words)
     import_module("decoding").main()
     results = json.loads(capsys.readouterr().out)
