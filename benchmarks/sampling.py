@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generator import eos_ids, load_generator
 from lenvm.decoding.loop import Row, Written
+from lenvm.decoding.prefix import left_padded
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.playground import POLICY_FOLDER
 
@@ -22,14 +23,9 @@ def sampling_vs_generate(count: int) -> dict[str, float]:
     ours: list[Written] = []
     mine = seconds(lambda: ours.extend(task.write()), device)
     tokens = sum(len(w.ids) for w in ours)
-    room, width = task.rows[0].room, max(map(len, task.prompts))
-    batch = torch.zeros(count, width, dtype=torch.long, device=device)
-    mask = torch.zeros_like(batch)
-    for i, row in enumerate(task.rows):
-        ids = task.prompts[row.prompt]
-        batch[i, width - len(ids) :] = torch.tensor(ids)
-        mask[i, width - len(ids) :] = 1
-    options = {"do_sample": False, "max_new_tokens": room, "pad_token_id": 0}
+    batch, valid = left_padded([task.prompts[row.prompt] for row in task.rows])
+    batch, mask, width = batch.to(device), valid.long().to(device), batch.shape[1]
+    options = {"do_sample": False, "max_new_tokens": task.rows[0].room, "pad_token_id": 0}
     theirs: list[list[int]] = []
     together = seconds(
         lambda: theirs.extend(generator.generate(batch, attention_mask=mask, **options)[:, width:].tolist()), device

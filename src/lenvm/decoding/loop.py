@@ -17,7 +17,7 @@ from transformers import LogitsProcessorList, PreTrainedModel
 
 from lenvm.decoding.candidates import Candidates, candidates, draw, is_among, random_numbers
 from lenvm.decoding.precision import finest_float
-from lenvm.decoding.prefix import PrefixReader
+from lenvm.decoding.prefix import PrefixReader, left_padded
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.scorers import AbstractScorer
 from lenvm.decoding.settings import SamplingSettings
@@ -132,7 +132,7 @@ def decode(
     # generators have more logits than their tokenizer has tokens, and a value model knows the tokens alone
     vocabulary = None if guidance is None else guidance.model.backbone.vocab_size
     lines = _Lines(rows, eos_ids, settings, place.device)
-    history = _left_padded(prompts, place) if processors else None
+    history = left_padded(prompts)[0].to(place.device)[place] if processors else None
     reader = PrefixReader(generator, prompts, place)
     while True:
         assert reader.logits is not None
@@ -287,11 +287,3 @@ class _Steering:
     def keep(self, rows: Tensor) -> None:
         self._scoring.keep(rows)
         self._rule = None if self._rule is None else self._rule.for_rows(rows)
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], place: Tensor) -> Tensor:
-    width = max(map(len, prompts))
-    table = torch.zeros(len(prompts), width, dtype=torch.long)
-    for i, ids in enumerate(prompts):
-        table[i, width - len(ids) :] = torch.as_tensor(ids)
-    return table.to(place.device)[place]

@@ -160,13 +160,8 @@ class PrefixReader:
 
     def _prefill(self, prompts: Sequence[Sequence[int]], place: Tensor) -> None:
         device = self.model.device
-        width = max(map(len, prompts))
-        input_ids = torch.zeros((len(prompts), width), dtype=torch.long)
-        valid = torch.zeros((len(prompts), width), dtype=torch.bool)
-        for i, ids in enumerate(prompts):
-            input_ids[i, width - len(ids) :] = torch.as_tensor(ids)
-            valid[i, width - len(ids) :] = True
-        input_ids, valid = input_ids.to(device), valid.to(device)
+        input_ids, valid = (table.to(device) for table in left_padded(prompts))
+        width = input_ids.shape[1]
         index = torch.arange(width, device=device)
         # padding sees itself: a query that sees nothing would be NaN
         visible = (index[:, None] >= index) & valid[:, None, :] | (index[:, None] == index)
@@ -253,6 +248,17 @@ class PrefixReader:
 
     def _newest(self, count: int) -> Tensor:
         return torch.full((count,), self._cache.length, device=self._padding.device)
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Prompts as one table, and where it holds tokens; (P, longest prompt) both, on the CPU."""
+    width = max(map(len, prompts))
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    valid = torch.zeros((len(prompts), width), dtype=torch.bool)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.as_tensor(prompt)
+        valid[i, width - len(prompt) :] = True
+    return ids, valid
 
 
 def _with_room(store: Tensor, columns: int, filled: int) -> Tensor:
