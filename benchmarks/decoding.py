@@ -39,7 +39,7 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.heads import ActionValueHead
 from lenvm.metrics.length_control import length_score
 from lenvm.models import LengthValueModel
-from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, sampling_requests
+from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, as_prompt
 from lenvm.playground.corpus import draw_distinct_problems
 from lenvm.targets import DiscountedReturn
 from models import ROOT, playground_models
@@ -127,7 +127,7 @@ def playground_task(count: int, settings: SamplingSettings, room: int = MAX_TOKE
     """Held-out problems, one completion each."""
     generator, tokenizer = load_generator(str(POLICY_FOLDER)), load_tokenizer(str(POLICY_FOLDER))
     problems = draw_distinct_problems(count, seed=0, held_out=True)
-    prompts = [r.prompt_ids for r in sampling_requests(problems, RolloutEncoder(tokenizer))]
+    prompts = RolloutEncoder(tokenizer).encode_prompts([as_prompt(p).prompt or "" for p in problems])
     prompts.sort(key=len)
     rows = [Row(i, f"benchmark/{i}", room) for i in range(count)]
     return Task(generator, prompts, rows, eos_ids(generator, tokenizer), settings)

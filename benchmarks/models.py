@@ -37,16 +37,17 @@ def _write_rollouts(path: Path) -> None:
     from lenvm.data.writing import write_rollouts
     from lenvm.decoding.generator import load_generator
     from lenvm.decoding.settings import SamplingSettings
-    from lenvm.playground import sampling_requests
+    from lenvm.playground import as_prompt
     from lenvm.playground.corpus import draw_distinct_problems
-    from lenvm.rollout import TransformersSampler
+    from lenvm.rollout import TransformersSampler, sampling_requests, strictly
 
     print("Sampling 24,000 completions of the playground policy.", file=sys.stderr)
     tokenizer = load_tokenizer(str(POLICY_FOLDER))
-    requests = sampling_requests(draw_distinct_problems(1500, seed=0, held_out=False), RolloutEncoder(tokenizer))
+    problems = draw_distinct_problems(1500, seed=0, held_out=False)
+    requests = sampling_requests([as_prompt(p) for p in problems], RolloutEncoder(tokenizer), range(16))
     settings = SamplingSettings(max_tokens=MAX_TOKENS)
     sampler = TransformersSampler(load_generator(str(POLICY_FOLDER)), tokenizer, settings, 512)
-    write_rollouts(sampler.sample(requests, 16), path)
+    write_rollouts(strictly(sampler.sample(requests)), path)
 
 
 def _resume(run: Path) -> list[str]:

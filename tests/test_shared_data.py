@@ -49,7 +49,7 @@ def test_a_pretrained_model_is_sampled_and_read_without_its_language_model_head(
     encoder = RolloutEncoder(tokenizer, "plain")
     request = SamplingRequest(encoder.encode_prompts(["Once upon a time"])[0], Rollout(prompt="x", prompt_id="x"))
     sampler = TransformersSampler(load_generator(folder), tokenizer, SamplingSettings(max_tokens=40))
-    stories = list(sampler.sample([request], 3))
+    stories = list(sampler.sample([request._replace(samples=(0, 1, 2))]))
     assert {len(s.completion_ids or []) <= 40 for s in stories} == {True}
     backbone = PretrainedBackbone(folder)
     hidden = backbone(torch.tensor([request.prompt_ids]))

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout, prompt_hash
 from lenvm.errors import InputError
-from lenvm.playground import is_correct, sampling_requests
+from lenvm.playground import as_prompt, is_correct
 from lenvm.playground.corpus import draw_distinct_problems, draw_problems, draw_texts, is_held_out
 from lenvm.playground.domains import ANSWER_MARKER, DOMAINS, Problem, write_solution
 from lenvm.playground.domains.base import MANNERS
@@ -162,13 +162,14 @@ def test_training_texts_are_correct_solutions_of_their_prompts() -> None:
         assert DOMAINS[problem.domain].grade(text, problem.reference)
 
 
-def test_requests_ask_in_chat_format_and_carry_the_gold_answer(tokenizer: PreTrainedTokenizerBase) -> None:
-    drawn = draw_distinct_problems(6, seed=0, held_out=True)
-    for problem, request in zip(drawn, sampling_requests(drawn, RolloutEncoder(tokenizer)), strict=True):
-        assert tokenizer.decode(request.prompt_ids) == f"<|user|>{problem.prompt}<|assistant|>"
-        assert request.rollout.prompt == [{"role": "user", "content": problem.prompt}]
-        assert request.rollout.prompt_id == prompt_hash(request.rollout.prompt)
-        assert (request.rollout.domain, request.rollout.reference) == (problem.domain, problem.reference)
+def test_prompts_ask_in_chat_format_and_carry_the_gold_answer(tokenizer: PreTrainedTokenizerBase) -> None:
+    encoder = RolloutEncoder(tokenizer)
+    for problem in draw_distinct_problems(6, seed=0, held_out=True):
+        asked = as_prompt(problem)
+        assert asked.prompt == [{"role": "user", "content": problem.prompt}]
+        assert tokenizer.decode(encoder.encode_prompts([asked.prompt])[0]) == f"<|user|>{problem.prompt}<|assistant|>"
+        assert asked.prompt_id == prompt_hash(asked.prompt)
+        assert (asked.domain, asked.reference) == (problem.domain, problem.reference)
 
 
 def test_a_completion_is_correct_if_it_ended_and_is_right() -> None:

@@ -10,9 +10,9 @@ from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.demo.held_out import policy_figures
-from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, sampling_requests
+from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, as_prompt
 from lenvm.playground.corpus import draw_distinct_problems
-from lenvm.rollout import SamplingSettings, TransformersSampler, load_generator
+from lenvm.rollout import SamplingSettings, TransformersSampler, load_generator, sampling_requests, strictly
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def rollouts() -> list[Rollout]:
         load_generator(str(POLICY_FOLDER)), tokenizer, SamplingSettings(max_tokens=MAX_TOKENS, seed=7)
     )
     problems = draw_distinct_problems(120, seed=7, held_out=True)
-    return list(sampler.sample(sampling_requests(problems, RolloutEncoder(tokenizer)), 12))
+    requests = sampling_requests([as_prompt(p) for p in problems], RolloutEncoder(tokenizer), range(12))
+    return list(strictly(sampler.sample(requests)))
 
 
 def test_the_policy_is_accurate_ends_by_itself_and_varies(rollouts: list[Rollout]) -> None:

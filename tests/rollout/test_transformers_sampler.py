@@ -11,9 +11,17 @@ from lenvm.backbones import PretrainedBackbone
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout, parse_rollout
 from lenvm.errors import InputError
-from lenvm.playground import POLICY_FOLDER, sampling_requests
+from lenvm.playground import POLICY_FOLDER, as_prompt
 from lenvm.playground.corpus import draw_distinct_problems
-from lenvm.rollout import SamplingRequest, SamplingSettings, TransformersSampler, load_generator
+from lenvm.rollout import (
+    SamplingRequest,
+    SamplingSettings,
+    TransformersSampler,
+    load_generator,
+    sampling_requests,
+    strictly,
+)
+from lenvm.rollout.engines import Failed
 
 Key = tuple[str, int]
 Sample = Callable[..., dict[Key, Rollout]]
@@ -28,7 +36,8 @@ def policy() -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def requests(tokenizer: PreTrainedTokenizerBase) -> list[SamplingRequest]:
     """Prompts of different lengths from all three domains."""
-    made = sampling_requests(draw_distinct_problems(6, seed=3, held_out=True), RolloutEncoder(tokenizer))
+    prompts = [as_prompt(p) for p in draw_distinct_problems(6, seed=3, held_out=True)]
+    made = sampling_requests(prompts, RolloutEncoder(tokenizer), range(1))
     assert len({len(request.prompt_ids) for request in made}) > 3
     return made
 
@@ -41,7 +50,11 @@ def sample(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests
         num_samples: int = 2, batch_size: int = 64, chosen: list[SamplingRequest] = requests, **options: Any
     ) -> dict[Key, Rollout]:
         settings = SamplingSettings(**{"max_tokens": 60, **options})
-        rows = list(TransformersSampler(policy, tokenizer, settings, batch_size).sample(chosen, num_samples))
+        rows = list(
+            TransformersSampler(policy, tokenizer, settings, batch_size).sample(
+                r._replace(samples=tuple(range(num_samples))) for r in chosen
+            )
+        )
         found = {(row.prompt_id, (row.metadata or {})["sample"]): row for row in rows}
         assert len(rows) == len(found) == len(chosen) * num_samples
         return found
@@ -136,7 +149,12 @@ def draw(undecided: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Draw
 
     def run(count: int, **options: Any) -> torch.Tensor:
         sampler = TransformersSampler(undecided, tokenizer, SamplingSettings(max_tokens=1, **options), count)
-        return torch.tensor([(row.completion_ids or [])[0] for row in sampler.sample([PROMPT], count)])
+        return torch.tensor(
+            [
+                (row.completion_ids or [])[0]
+                for row in strictly(sampler.sample([PROMPT._replace(samples=tuple(range(count)))]))
+            ]
+        )
 
     return run
 
@@ -192,11 +210,16 @@ def test_filters_keep_exactly_the_tokens_they_promise(
     assert_drawn_from(probabilities / probabilities.sum(), draw(1500, temperature=1.3, **options))
 
 
-def test_a_prompt_that_fills_the_context_or_is_empty_is_refused(sample: Sample) -> None:
+def test_a_prompt_that_fills_the_context_or_is_empty_fails_alone(
+    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
     for ids, message in (([5] * 1024, "1024 tokens and fills the context of 1024"), ([], "no tokens")):
         request = SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id="p7"))
-        with pytest.raises(InputError, match=f"prompt p7 has {message}"):
-            sample(chosen=[request])
+        (failed,) = TransformersSampler(policy, tokenizer, SamplingSettings()).sample([request])
+        assert isinstance(failed, Failed)
+        assert f"prompt p7 has {message}" in failed.reason
+        with pytest.raises(InputError, match=message):
+            list(strictly([failed]))
 
 
 def test_the_context_cuts_a_completion_that_would_outgrow_it(
@@ -225,8 +248,8 @@ def test_rows_at_the_end_of_the_context_wait_without_harm_in_a_model_with_learne
     prompts = [[7] * length for length in (30, 2, 3, 4, 5, 6)]
     requests = [SamplingRequest(ids, Rollout(prompt_ids=ids, prompt_id=str(len(ids)))) for ids in prompts]
     settings = SamplingSettings(max_tokens=20)
-    together = list(TransformersSampler(model, tokenizer, settings).sample(requests, 1))
-    alone = list(TransformersSampler(model, tokenizer, settings, batch_size=1).sample(requests, 1))
+    together = list(TransformersSampler(model, tokenizer, settings).sample(requests))
+    alone = list(TransformersSampler(model, tokenizer, settings, batch_size=1).sample(requests))
     assert sorted(together, key=lambda row: row.prompt_id) == sorted(alone, key=lambda row: row.prompt_id)
     assert {row.prompt_id: len(row.completion_ids or []) for row in together}["30"] == 2
 

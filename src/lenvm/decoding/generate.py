@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from lenvm.decoding.generator import AnyPrompt, check_ids, context_length, encod
 from lenvm.decoding.loop import Guidance, Row, Step, Written, decode
 from lenvm.decoding.rules import AbstractRule, PerRow
 from lenvm.decoding.scorers import AbstractScorer, ActionValueScorer, TreeScorer
-from lenvm.decoding.settings import SamplingSettings
+from lenvm.decoding.settings import SamplingSettings, cut_at_stop
 from lenvm.errors import InputError
 from lenvm.heads import AbstractActionHead
 from lenvm.models import LengthValueModel
@@ -154,10 +154,12 @@ def stream(
             sampling,
             guidance=None if guidance is None else guidance.for_rows(torch.tensor(lines)),
             processors=_for_batch(processors, max(len(prompt_ids[p]) for p in mine)),
+            tokenizer=tokenizer,
             with_log_probs=with_log_probs,
             listener=None if listener is None else _numbered(listener, lines),
         ):
-            yield _completion(written, lines[written.row], num_samples, tokenizer, eos, model)
+            completion = _completion(written, lines[written.row], num_samples, tokenizer, eos, model)
+            yield replace(completion, text=cut_at_stop(completion.text, sampling.stop)[1])
 
 
 def prepare(

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, PreTrainedModel
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase, StopStringCriteria
 
 from lenvm.decoding.candidates import Candidates, candidates, draw, is_among, random_numbers
 from lenvm.decoding.precision import finest_float
@@ -48,7 +48,7 @@ class Written(NamedTuple):
     Attributes:
         row: its number among the rows given.
         ids: token ids.
-        finished: whether it ended by itself.
+        finished: whether it ended by itself, or with a stop text.
         remaining: predicted number of tokens after each token; empty without guidance.
         log_probs: the generator's own log-probability of each token, at temperature 1 and without filters; empty
             unless asked for.
@@ -105,6 +105,7 @@ def decode(
     *,
     guidance: Guidance | None = None,
     processors: LogitsProcessorList | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     with_log_probs: bool = False,
     listener: Callable[[Step], None] | None = None,
 ) -> Iterator[Written]:
@@ -115,9 +116,10 @@ def decode(
         prompts: token ids of each prompt; encoded once, however many rows share it.
         rows: the completions to write.
         eos_ids: tokens that end a completion.
-        settings: filters and seed; its `max_tokens` is not looked at, since every row has its own room.
+        settings: filters, stop texts and seed; its `max_tokens` is not looked at, since every row has its own room.
         guidance: value model, scorer and rule; None samples plainly.
         processors: transformers' logits processors, applied before the filters; they see prompts padded on the left.
+        tokenizer: knows which tokens write a stop text; needed if there are stop texts.
         with_log_probs: also return the generator's own log-probabilities, which costs a pass over the vocabulary.
         listener: called after every token.
 
@@ -131,7 +133,7 @@ def decode(
     steering = None if guidance is None else _Steering(guidance, prompts, place, eos_ids)
     # generators have more logits than their tokenizer has tokens, and a value model knows the tokens alone
     vocabulary = None if guidance is None else guidance.model.backbone.vocab_size
-    lines = _Lines(rows, eos_ids, settings, place.device)
+    lines = _Lines(rows, eos_ids, settings, place.device, tokenizer)
     history = left_padded(prompts)[0].to(place.device)[place] if processors else None
     reader = PrefixReader(generator, prompts, place)
     while True:
@@ -173,17 +175,27 @@ class _Lines:
     """
 
     def __init__(
-        self, rows: Sequence[Row], eos_ids: Sequence[int], settings: SamplingSettings, device: torch.device
+        self,
+        rows: Sequence[Row],
+        eos_ids: Sequence[int],
+        settings: SamplingSettings,
+        device: torch.device,
+        tokenizer: PreTrainedTokenizerBase | None,
     ) -> None:
         self.step = 0
         self._rows = torch.arange(len(rows), device=device)
         self._room = torch.tensor([row.room for row in rows], device=device)
-        self._eos, self._eos_ids = torch.tensor(sorted(eos_ids), device=device), set(eos_ids)
+        self._eos = torch.tensor(sorted(eos_ids), device=device)
+        self._stop: StopStringCriteria | None = None
+        if settings.stop:
+            assert tokenizer is not None
+            self._stop = StopStringCriteria(tokenizer, list(settings.stop))
         self._uniforms: Tensor | None = None
         if settings.temperature > 0:
             keys, rooms = [row.key for row in rows], [row.room for row in rows]
             self._uniforms = random_numbers(keys, rooms, settings.seed).to(device, finest_float(device))
         self._finished = self.ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        self._length = torch.zeros_like(self._room)
         # one column per step
         self._ids: list[Tensor] = []
         self._remaining: list[Tensor] = []
@@ -213,8 +225,14 @@ class _Lines:
     def end(self, newest: Tensor, log_probs: Tensor) -> float:
         """Ends the lines whose newest token says so, or that have no more room; returns the share that has ended."""
         empty = ~(log_probs.amax(-1) > -torch.inf) & ~self.ended
-        self._finished = self._finished | (is_among(newest, self._eos) & (self.step <= self._room))
-        self.ended = self._finished | (self.step >= self._room)
+        says_so = is_among(newest, self._eos)
+        if self._stop is not None:
+            recent = torch.stack(self._ids[-self._stop.maximum_token_len :], dim=1)
+            says_so = says_so | cast(Tensor, self._stop(cast(torch.LongTensor, recent), cast(torch.FloatTensor, None)))
+        writing = ~self.ended
+        self._finished = self._finished | (says_so & writing)
+        self.ended = self.ended | says_so | (self.step >= self._room)
+        self._length = torch.where(writing, self.step, self._length)
         share, lost = torch.stack([self.ended, empty]).float().mean(-1).tolist()
         if lost:
             raise InputError(
@@ -227,25 +245,23 @@ class _Lines:
         """Drops the lines that have ended; returns the others' numbers."""
         kept = (~self.ended).nonzero().flatten()
         self._rows, self._room = self._rows[kept], self._room[kept]
-        self._finished, self.ended = self._finished[kept], self.ended[kept]
+        self._finished, self.ended, self._length = self._finished[kept], self.ended[kept], self._length[kept]
         self._uniforms = None if self._uniforms is None else self._uniforms[kept]
         for columns in (self._ids, self._remaining, self._log_probs):
             columns[:] = [column[kept] for column in columns]
         return kept
 
     def written(self) -> Iterator[Written]:
-        """The completions that have ended, cut after their first end-of-text token or where their room ends."""
+        """The completions that have ended, without what their lines went on to write until they could leave."""
         lines = self.ended.nonzero().flatten()
 
         def table(columns: list[Tensor]) -> list[list[float]]:
             return torch.stack([c[lines] for c in columns], dim=1).tolist() if columns else [[]] * len(lines)
 
         ids: list[list[int]] = torch.stack([c[lines] for c in self._ids], dim=1).tolist()
-        facts = (self._rows[lines].tolist(), self._finished[lines].tolist(), self._room[lines].tolist())
+        facts = (self._rows[lines].tolist(), self._finished[lines].tolist(), self._length[lines].tolist())
         tables = (ids, table(self._remaining), table(self._log_probs))
-        for row, natural, room, tokens, remaining, log_probs in zip(*facts, *tables, strict=True):
-            ends = (i + 1 for i, token in enumerate(tokens[:room]) if token in self._eos_ids)
-            length = next(ends, min(len(tokens), room))
+        for row, natural, length, tokens, remaining, log_probs in zip(*facts, *tables, strict=True):
             yield Written(row, tokens[:length], natural, remaining[:length], log_probs[:length])
 
 

@@ -24,9 +24,9 @@ from lenvm.demo.held_out import HeldOut, judge
 from lenvm.demo.page import write_page
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
-from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, sampling_requests
+from lenvm.playground import MAX_TOKENS, POLICY_FOLDER, as_prompt
 from lenvm.playground.corpus import draw_distinct_problems
-from lenvm.rollout import SamplingSettings, TransformersSampler, load_generator
+from lenvm.rollout import SamplingSettings, TransformersSampler, load_generator, sampling_requests, strictly
 
 _FIT_CONFIG = Path(__file__).parent / "fit.yaml"
 
@@ -100,13 +100,13 @@ def _sample(name: str, num_prompts: int, num_samples: int, seed: int) -> list[Ro
     settings = SamplingSettings(max_tokens=MAX_TOKENS, seed=seed)
     sampler = TransformersSampler(load_generator(str(POLICY_FOLDER)), tokenizer, settings)
     problems = draw_distinct_problems(num_prompts, seed=seed, held_out=held_out)
-    requests = sampling_requests(problems, RolloutEncoder(tokenizer))
+    requests = sampling_requests([as_prompt(p) for p in problems], RolloutEncoder(tokenizer), range(num_samples))
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as progress:
         description = "Sampling held-out prompts" if held_out else "Sampling training prompts"
         return list(
             progress.track(
-                sampler.sample(requests, num_samples), total=len(requests) * num_samples, description=description
+                strictly(sampler.sample(requests)), total=len(requests) * num_samples, description=description
             )
         )
 

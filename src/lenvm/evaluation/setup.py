@@ -15,14 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lenvm import decoding
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.prompts import read_prompts
-from lenvm.data.rollout import BadRowError, Prompt, Rollout, prompt_hash
+from lenvm.data.rollout import BadRowError, Prompt, Rollout
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generate import Completion, stream
 from lenvm.decoding.generator import context_length, load_generator, room_for
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
-from lenvm.playground import is_correct
+from lenvm.playground import as_prompt, is_correct
 from lenvm.playground.corpus import draw_distinct_problems
 from lenvm.playground.domains import DOMAINS
 
@@ -98,7 +98,7 @@ class Setup:
         return {
             "decoding code": _code_digest(),
             "generator": f"{self.generator_name} {weights_digest(self.generator)}",
-            **{f"sampling.{name}": value for name, value in vars(self.sampling).items()},
+            **self.sampling.described(),
             "num_samples": self.num_samples,
             "prompt_format": self.prompt_format,
         }
@@ -161,11 +161,7 @@ def load_prompts(source: Path | list[str] | None, count: int | None, seed: int) 
     if source is not None:
         return read_prompts(source)[:count]
     problems = draw_distinct_problems(count or PLAYGROUND_PROMPTS, seed=seed, held_out=True)
-    prompts: list[list[dict[str, Any]]] = [[{"role": "user", "content": problem.prompt}] for problem in problems]
-    return [
-        Rollout(prompt=prompt, prompt_id=prompt_hash(prompt), domain=problem.domain, reference=problem.reference)
-        for problem, prompt in zip(problems, prompts, strict=True)
-    ]
+    return [as_prompt(problem) for problem in problems]
 
 
 def graded(prompt: Rollout, text: str, finish_reason: str) -> bool | None:

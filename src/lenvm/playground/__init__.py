@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout, prompt_hash
 from lenvm.playground.domains import DOMAINS, Problem
-from lenvm.rollout.transformers import SamplingRequest
 
 POLICY_FOLDER = Path(__file__).parent / "policy"
 MAX_TOKENS = 320
 """Token limit that at least 99.5 % of the policy's completions end within."""
 
 
-def sampling_requests(problems: list[Problem], encoder: RolloutEncoder) -> list[SamplingRequest]:
-    """The problems as requests to the policy: chat messages, token ids, domain and gold answer."""
-    prompts = [[{"role": "user", "content": problem.prompt}] for problem in problems]
-    return [
-        SamplingRequest(
-            ids,
-            Rollout(prompt=prompt, prompt_id=prompt_hash(prompt), domain=problem.domain, reference=problem.reference),
-        )
-        for problem, prompt, ids in zip(problems, prompts, encoder.encode_prompts(prompts), strict=True)
-    ]
+def as_prompt(problem: Problem) -> Rollout:
+    """A problem as a prompt for the policy: chat messages, domain and gold answer."""
+    prompt: list[dict[str, Any]] = [{"role": "user", "content": problem.prompt}]
+    return Rollout(prompt=prompt, prompt_id=prompt_hash(prompt), domain=problem.domain, reference=problem.reference)
 
 
 def is_correct(rollout: Rollout) -> bool:

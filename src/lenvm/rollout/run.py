@@ -15,7 +15,7 @@ from lenvm.data.writing import write_rollouts
 from lenvm.decoding.generator import load_generator
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.rollout.transformers import SamplingRequest, TransformersSampler
+from lenvm.rollout.engines import SamplingRequest, TransformersSampler, strictly
 
 
 def rollout(
@@ -49,7 +49,7 @@ def rollout(
         ids = encoder.encode_prompts([row.prompt or "" for row in known])
     except BadRowError as error:
         raise InputError(f"{prompts}: {error}.") from error
-    requests = [SamplingRequest(i, row) for i, row in zip(ids, known, strict=True)]
+    requests = [SamplingRequest(i, row, tuple(range(num_samples))) for i, row in zip(ids, known, strict=True)]
     sampler = TransformersSampler(load_generator(generator), tokenizer, sampling, batch_size)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     counts = {"stop": 0, "length": 0, "tokens": 0}
@@ -58,7 +58,7 @@ def rollout(
         total = len(requests) * num_samples
 
         def counted() -> Any:
-            for row in progress.track(sampler.sample(requests, num_samples), total=total, description="Sampling"):
+            for row in progress.track(strictly(sampler.sample(requests)), total=total, description="Sampling"):
                 counts[row.finish_reason] += 1
                 counts["tokens"] += len(row.completion_ids or [])
                 yield row
