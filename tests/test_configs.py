@@ -18,6 +18,7 @@ from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.heads import AbstractHead
 from lenvm.rollout.run import rollout
 from lenvm.targets import AbstractLengthTarget
+from lenvm.tasks import AbstractTask
 
 ROOT = Path(__file__).parent.parent
 TRAIN = sorted((ROOT / "experiments" / "train").glob("*.yaml"))
@@ -28,6 +29,7 @@ BASES = {
     "head": Callable[[int], AbstractHead],
     "rule": AbstractRule,
     "target": AbstractLengthTarget,
+    "task": AbstractTask,
 }
 BLOCKS = sorted((ROOT / "configs").glob("*/*.yaml"))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lenvm.errors import InputError
-from lenvm.returns import discounted_returns, gamma_from_lengths, lambda_returns
+from lenvm.returns import covered_length, discounted_returns, gamma_from_lengths, lambda_returns
 
 LAMBDAS = (0.0, 0.5, 0.9, 0.95, 1.0)
 
@@ -208,6 +208,11 @@ def test_gamma_from_lengths_gives_the_99th_percentile_the_horizon_099(lengths: l
 def test_gamma_from_lengths_by_hand() -> None:
     assert gamma_from_lengths(torch.arange(1, 101)) == pytest.approx(0.01 ** (1 / 99), rel=1e-12)
     assert gamma_from_lengths(torch.full((5, 2), 200)) == pytest.approx(0.01 ** (1 / 200), rel=1e-12)
+
+
+def test_the_covered_length_of_a_gamma_is_the_length_it_was_made_from() -> None:
+    for length in (1, 2, 179, 1330, 32_768, 1_000_000):
+        assert covered_length(gamma_from_lengths([length])) == pytest.approx(length, rel=1e-8)
 
 
 def test_gamma_from_no_lengths_is_refused() -> None:

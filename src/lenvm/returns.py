@@ -26,7 +26,7 @@ def check_gamma(gamma: float) -> float:
     if not (isinstance(gamma, int | float) and 0.0 < gamma < 1.0):
         raise InputError(
             f"`gamma` must lie strictly between 0 and 1, got {gamma!r}; "
-            "leave it out to take it from the data's 99th percentile length."
+            "leave it out, or write `auto`, to take it from the data's 99th percentile length."
         )
     return float(gamma)
 
@@ -44,13 +44,26 @@ def gamma_from_length(length: float) -> float:
     return math.pow(1.0 - _COVERED_QUANTILE, 1.0 / length)
 
 
+def percentile_rank(quantile: float, count: int) -> int:
+    """The k for which the k-th smallest of `count` numbers is their percentile: `ceil(quantile * count)`, from 1 on.
+
+    A percentile is thus a number that occurs, and at least `quantile` of all are not above it.
+    """
+    return max(math.ceil(quantile * count), 1)
+
+
 def gamma_from_lengths(lengths: Tensor | Sequence[int]) -> float:
     """The gamma that fits completion lengths (any shape, in tokens, EOS counted): see `gamma_from_length`."""
     lengths = torch.as_tensor(lengths, dtype=torch.float64).flatten()
     if lengths.numel() == 0:
         raise InputError("gamma cannot be taken from data without a finished completion; give `gamma` a number.")
-    rank = max(math.ceil(_COVERED_QUANTILE * lengths.numel()), 1)  # torch.quantile refuses more than 16M values
+    rank = percentile_rank(_COVERED_QUANTILE, lengths.numel())  # torch.quantile refuses more than 16M values
     return gamma_from_length(lengths.kthvalue(rank).values.item())
+
+
+def covered_length(gamma: float) -> float:
+    """The length whose horizon is 0.99: the way back from `gamma_from_length`."""
+    return math.log(1.0 - _COVERED_QUANTILE) / math.log(gamma)
 
 
 def discounted_returns(remaining: Tensor, gamma: float) -> Tensor:

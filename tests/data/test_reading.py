@@ -156,9 +156,64 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_with_another_ending_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("prompt,completion\n")
-    with pytest.raises(InputError, match=r"cannot read .*rows\.csv: expected a file ending in \.jsonl"):
-        find_files([tmp_path / "rows.csv"])
+    (tmp_path / "rows.txt").write_text("prompt,completion\n")
+    with pytest.raises(InputError, match=r"cannot read .*rows\.txt: expected a file ending in \.jsonl.*\.csv"):
+        find_files([tmp_path / "rows.txt"])
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_csv_is_read_with_file_and_line(tmp_path: Path, name: str) -> None:
+    text = '\ufeffprompt,completion,domain\r\n"two\nlines, and a ""quote""",b,\r\n\r\né中,x,math\r\n'
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    rows = read(path)
+    assert data(rows) == [
+        {"prompt": 'two\nlines, and a "quote"', "completion": "b", "domain": None},
+        {"prompt": "é中", "completion": "x", "domain": "math"},
+    ]
+    assert [row.place for row in rows] == [f"{path}:2", f"{path}:5"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"a", "expected 2 cells as in the header, got 1"),
+        (b"a,b,c", "expected 2 cells as in the header, got 3"),
+        (b"\xff,b", "not valid UTF-8"),
+        (b'"a"b,c', "not valid CSV"),
+        (b'"' + b"a" * (1 << 24) + b'b",c', "not valid CSV"),
+    ],
+    ids=["few", "many", "bytes", "quote", "endless"],
+)
+def test_a_damaged_csv_row_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"prompt,completion\n1,x\n" + line + b"\n2,y\n")
+    first, bad, last = read(path)
+    assert data([first, last]) == [{"prompt": "1", "completion": "x"}, {"prompt": "2", "completion": "y"}]
+    assert (bad.place, bad.data) == (f"{path}:3", None)
+    assert problem in str(bad.problem)
+
+
+def test_a_truncated_gzip_of_csv_gives_its_whole_rows_and_then_the_damage(tmp_path: Path) -> None:
+    rng = Random(0)
+    packed = gzip.compress(b"prompt,n\n" + b"".join(b"%d,1\n" % rng.getrandbits(60) for _ in range(3000)))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    *rows, last = read(path)
+    assert len(rows) > 1000
+    assert "the gzip stream is damaged" in str(last.problem)
+
+
+def test_a_csv_file_whose_header_is_ambiguous_damaged_or_all_there_is_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,prompt\n1,2\n")
+    with pytest.raises(InputError, match="has two columns with the name 'prompt'; give them different names"):
+        read(path)
+    path.write_text("prompt,completion\n")
+    with pytest.raises(InputError, match="is empty"):
+        read(path)
+    path.write_text('"prompt"x,completion\n1,2\n')
+    assert "the header is not valid CSV" in str(read(path)[0].problem)
 
 
 def test_a_path_that_does_not_exist_may_be_a_dataset_name(tmp_path: Path) -> None:

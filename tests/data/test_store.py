@@ -14,7 +14,10 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.rollout import Rollout
 from lenvm.data.store import StoreReport, open_store
+from lenvm.data.tokenizer import fingerprint
+from lenvm.data.writing import write_rollouts
 from lenvm.errors import InputError
 
 GOOD = {"prompt": "What is 1+1?", "completion": "2", "prompt_id": "p", "domain": "math"}
@@ -255,3 +258,34 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error(
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="could not write the encoded rollouts to"):
         open_rows(write_json_lines([GOOD]), encoder, tmp_path / "file" / "cache")
+
+
+def shard(tmp_path: Path, facts: dict[str, Any] | None, **row: Any) -> Path:
+    ids = row or {"prompt_ids": [5, 6], "completion_ids": [7, 3]}
+    return write_rollouts([Rollout(prompt_id="p", **ids)], tmp_path / "shard.parquet", facts=facts)
+
+
+def test_token_ids_of_another_tokenizer_are_refused(encoder: RolloutEncoder, cache: Path, tmp_path: Path) -> None:
+    path = shard(tmp_path, {"tokenizer": "feedfeedfeedfeed", "generator": "org/model"})
+    mine = fingerprint(encoder.tokenizer)
+    sentence = (
+        rf"{path} was sampled with the tokenizer feedfeedfeedfeed \(of org/model\), but the tokenizer given is {mine} "
+        r"\(.*\), .* give the generator's with `--data\.tokenizer`, or sample anew\."
+    )
+    columns = {name: name for name in ("prompt_ids", "completion_ids")}
+    for options in ({}, {"on_bad_row": "skip"}, {"columns": columns}):
+        with pytest.raises(InputError, match=sentence):
+            open_rows(path, encoder, cache, **options)
+
+
+def test_ids_of_the_same_or_an_unknown_tokenizer_and_texts_are_taken(
+    encoder: RolloutEncoder, cache: Path, tmp_path: Path
+) -> None:
+    for facts in (None, {}, {"tokenizer": None}, {"tokenizer": fingerprint(encoder.tokenizer)}):
+        assert open_rows(shard(tmp_path, facts), encoder, cache)[1].rows == 1
+    text = {"prompt": "What is 1+1?", "completion": "2"}
+    assert open_rows(shard(tmp_path, {"tokenizer": "feed"}, **text), encoder, cache)[1].rows == 1
+    both = {**text, "prompt_ids": [5, 6], "completion_ids": [7, 3]}
+    path = shard(tmp_path, {"tokenizer": "feed"}, **both)
+    columns = {"prompt": "prompt", "completion": "completion"}
+    assert open_rows(path, encoder, cache, columns=columns)[1].rows == 1

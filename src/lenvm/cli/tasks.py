@@ -8,6 +8,8 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from lenvm.errors import InputError
+
 _TASKS: dict[str, str | dict[str, str]] = {
     "demo": "lenvm.demo.run:demo",
     "export": "lenvm.training.export:export",
@@ -21,13 +23,39 @@ _TASKS: dict[str, str | dict[str, str]] = {
     "rollout": "lenvm.rollout.run:rollout",
     "playground": {"train": "lenvm.playground.train:train_policy"},
 }
+_WORDS: dict[str, dict[str, str]] = {
+    "rollout": {
+        "stats": "lenvm.rollout.stats:stats",
+        "import": "lenvm.rollout.importing.command:import_rollouts",
+    }
+}
+"""What may stand after a command that also runs alone; what such a word works on follows it, without `--`."""
 
 
 def run(command: str, args: list[str]) -> None:
     """Runs one command."""
+    args = [_spelled(word) for word in args]
+    words = _WORDS.get(command)
+    if words and args and not args[0].startswith("-"):
+        word, *args = args
+        if word not in words:
+            raise InputError(
+                f"`lenvm {command}` has no {word!r}; choose from {', '.join(words)}, or give it options alone, which "
+                "begin with `--`."
+            )
+        auto_cli(_load(words[word]), args=args, as_positional=True, prog=f"lenvm {command} {word}")
+        return
     task = _TASKS[command]
     components: Any = _load(task) if isinstance(task, str) else {name: _load(home) for name, home in task.items()}
     auto_cli(components, args=args, as_positional=False, prog=f"lenvm {command}")
+
+
+def _spelled(word: str) -> str:
+    """An option's name may be written with dashes; its value stays as it is."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _load(home: str) -> Callable[..., object]:

@@ -9,6 +9,7 @@ import datasets
 import lightning as L
 import numpy as np
 import pyarrow.compute as pc
+import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
@@ -99,6 +100,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.datasets: dict[str, RolloutDataset] = {}
         self.reports: dict[str, StoreReport] = {}
+        self._finished_lengths: np.ndarray | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._train_loader: ResumableLoader | None = None
         self._resume_from: dict[str, int] | None = None
@@ -138,6 +140,7 @@ class RolloutDataModule(L.LightningDataModule):
             raise InputError("no data: give `data.train` rollout files (or `data.val`, `data.test`, `data.predict`).")
         keep = {name: self._kept_rows(name, store) for name, store in stores.items()}
         if "train" in stores:
+            self._finished_lengths = _finished_lengths(stores["train"])
             self._split_train(stores, keep)
         names = {name: store.data.table["domain"] for name, store in stores.items()}
         domains = sorted({d for column in names.values() for d in pc.unique(column).to_pylist()})
@@ -158,17 +161,20 @@ class RolloutDataModule(L.LightningDataModule):
         self._report()
 
     def length_summary(self) -> LengthSummary:
-        """What the training completions say about gamma, the longest and the shortest length.
+        """What the training data says about gamma, the longest and the shortest length.
+
+        Gamma is that of all finished completions in `train`, before prompts are split off for validation: the number
+        that `lenvm rollout stats` prints. The longest and the shortest are among the completions that are trained on.
 
         Raises:
             InputError: if there is no training data.
         """
-        if "train" not in self.datasets:
+        if "train" not in self.datasets or self._finished_lengths is None:
             raise InputError("gamma is taken from training data, but `data.train` is not given; give `gamma` a number.")
         lengths = self.datasets["train"].length
-        return LengthSummary(
-            gamma=gamma_from_lengths(lengths), max_length=int(lengths.max()), min_length=int(lengths.min())
-        )
+        finished = self._finished_lengths if len(self._finished_lengths) else lengths
+        gamma = gamma_from_lengths(torch.as_tensor(finished))
+        return LengthSummary(gamma=gamma, max_length=int(lengths.max()), min_length=int(lengths.min()))
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the training rows, arranged by `batching`, anew in every epoch."""
@@ -283,3 +289,10 @@ class RolloutDataModule(L.LightningDataModule):
     @property
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+def _finished_lengths(store: datasets.Dataset) -> np.ndarray:
+    table = store.data.table
+    lengths: np.ndarray = pc.list_value_length(table["completion_ids"]).to_numpy()
+    finished: np.ndarray = lengths[table["finished"].to_numpy()]
+    return finished

@@ -1,11 +1,13 @@
-"""Rows with their place, from JSON Lines (plain or gzip), Parquet, folders of them, or a dataset by name."""
+"""Rows with their place, from JSON Lines and CSV (plain or gzip), Parquet, folders of them, or a dataset by name."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ import pyarrow.parquet as pq
 from lenvm.data.writing import JSON_COLUMN, JSON_STARTS
 from lenvm.errors import InputError
 
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet", ".csv", ".csv.gz")
 _PARQUET_ROWS = 1024
+_LONGEST_CELL = 1 << 24
+"""Characters; a quote that is never closed would otherwise read the rest of the file into one cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ def find_files(sources: Sequence[str | Path]) -> list[Path] | None:
     files: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            shards = sorted(p for p in source.rglob("*") if p.is_file() and p.name.endswith(_SUFFIXES))
+            shards = sorted(p for p in source.rglob("*") if p.name.endswith(_SUFFIXES) and _is_shard(p, source))
             if not shards:
                 raise InputError(
                     f"the folder {source} holds no rollouts: expected files ending in {', '.join(_SUFFIXES)}."
@@ -59,6 +63,11 @@ def find_files(sources: Sequence[str | Path]) -> list[Path] | None:
     return files
 
 
+def _is_shard(path: Path, folder: Path) -> bool:
+    """Whether a file of a folder is data: what begins with `_` or `.` is somebody's bookkeeping."""
+    return path.is_file() and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+
+
 def read_rows(files: Sequence[Path], columns: dict[str, str] | None = None) -> Iterator[RawRow]:
     """All rows of all files in order, one at a time; memory does not grow with their number.
 
@@ -68,7 +77,7 @@ def read_rows(files: Sequence[Path], columns: dict[str, str] | None = None) -> I
             `finish_reason` are ignored.
     """
     for file in files:
-        rows = _read_parquet(file) if file.suffix == ".parquet" else _read_json_lines(file)
+        rows = _reader(file)(file)
         empty = True
         for row in rows:
             empty = False
@@ -90,6 +99,51 @@ def read_hub_rows(name: str, split: str, columns: dict[str, str] | None = None) 
         ) from error
     for number, data in enumerate(rows):
         yield _renamed(RawRow(place=f"{name}, row {number}", data=dict(data)), columns)
+
+
+def _reader(file: Path) -> Callable[[Path], Iterator[RawRow]]:
+    if file.name.endswith((".csv", ".csv.gz")):
+        return _read_csv
+    return _read_parquet if file.suffix == ".parquet" else _read_json_lines
+
+
+def _read_csv(file: Path) -> Iterator[RawRow]:
+    """Rows of a file with a header; an empty cell counts as absent, since CSV has no other way to say so."""
+    csv.field_size_limit(_LONGEST_CELL)
+    number = 0
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+            # a byte that is no UTF-8 makes its row unusable, not the rest of the file
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            reader = csv.reader(text, strict=True)
+            header = next(reader, [])
+            if repeated := sorted({name for name in header if header.count(name) > 1}):
+                raise InputError(f"{file} has two columns with the name {repeated[0]!r}; give them different names.")
+            while True:
+                number = reader.line_num
+                try:
+                    cells = next(reader, None)
+                except csv.Error as error:
+                    yield RawRow(place=f"{file}:{number + 1}", problem=f"not valid CSV ({error})")
+                    continue
+                if cells is None:
+                    return
+                if cells:
+                    yield _parse_cells(f"{file}:{number + 1}", header, cells)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        yield RawRow(place=f"{file}:{number + 1}", problem=f"the gzip stream is damaged ({error})")
+    except csv.Error as error:
+        yield RawRow(place=f"{file}:1", problem=f"the header is not valid CSV ({error})")
+
+
+def _parse_cells(place: str, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        return RawRow(place=place, problem=f"expected {len(header)} cells as in the header, got {len(cells)}")
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return RawRow(place=place, problem="not valid UTF-8")
+    return RawRow(place=place, data={name: cell or None for name, cell in zip(header, cells, strict=True)})
 
 
 def _read_json_lines(file: Path) -> Iterator[RawRow]:

@@ -99,6 +99,8 @@ def parse_prompt(row: Mapping[str, Any]) -> Rollout:
         raise BadRowError(f"no `prompt`; present: {', '.join(sorted(row)) or 'nothing'}")
     _check_prompt(given["prompt"])
     given["prompt_id"] = str(given.get("prompt_id", prompt_hash(given["prompt"])))
+    if not given["prompt_id"].isprintable() and any("\ud800" <= letter <= "\udfff" for letter in given["prompt_id"]):
+        raise BadRowError("`prompt_id` is not valid Unicode")
     return Rollout(**given)
 
 

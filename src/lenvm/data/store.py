@@ -16,12 +16,14 @@ from typing import Literal
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.reading import RawRow, find_files, read_hub_rows, read_rows
 from lenvm.data.rollout import BadRowError, Rollout, parse_rollout
 from lenvm.data.tokenizer import fingerprint
+from lenvm.data.writing import shard_facts
 from lenvm.errors import InputError
 
 OnBadRow = Literal["stop", "skip"]
@@ -78,12 +80,14 @@ def open_store(
         A dataset with the columns prompt_ids, completion_ids, finished, prompt_id and domain; and the report.
 
     Raises:
-        InputError: for bad rows (unless skipped), missing or empty files, a full disk, or when no row is left.
+        InputError: for bad rows (unless skipped), missing or empty files, token ids of another tokenizer, a full disk,
+            or when no row is left.
     """
     files = find_files(sources)
     if files is None and len(sources) > 1:
         missing = next(source for source in sources if not Path(source).exists())
         raise InputError(f"{missing} does not exist; expected files or folders of rollouts.")
+    _check_tokenizer(files or [], encoder, columns)
     folder = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "lenvm"
     name = _cache_name(sources, files, encoder, [columns, hub_split, on_bad_row])
     path = folder / f"{name}.arrow"
@@ -96,6 +100,35 @@ def open_store(
     if report.rows == 0:
         raise InputError(f"no usable row in {', '.join(sources)}; the first problem was: {report.first_skipped}.")
     return datasets.Dataset.from_file(str(path)).with_format("arrow"), report
+
+
+def _check_tokenizer(files: list[Path], encoder: RolloutEncoder, columns: dict[str, str] | None) -> None:
+    """Refuses shards whose ids come from another tokenizer: they would be valid numbers with another meaning."""
+    ids_column = "completion_ids" if columns is None else columns.get("completion_ids")
+    mine: str | None = None
+    for file in files:
+        facts = shard_facts(file)
+        theirs = facts.get("tokenizer")
+        if theirs is None or ids_column is None:
+            continue
+        mine = mine or fingerprint(encoder.tokenizer)
+        if theirs != mine and _brings_ids(file, ids_column):
+            generator = facts.get("generator")
+            raise InputError(
+                f"{file} was sampled with the tokenizer {theirs}{f' (of {generator})' if generator else ''}, but the "
+                f"tokenizer given is {mine} ({encoder.tokenizer.name_or_path}), to which its token ids mean something "
+                "else; give the generator's with `--data.tokenizer`, or sample anew."
+            )
+
+
+def _brings_ids(file: Path, column: str) -> bool:
+    """Whether the first row has ids; the others must be like it."""
+    try:
+        with pq.ParquetFile(file) as table:
+            first = next(table.iter_batches(batch_size=1, columns=[column]), None)
+    except (pa.ArrowInvalid, OSError):  # reading says what is wrong
+        return False
+    return first is not None and first.num_columns == 1 and first.column(0).null_count == 0
 
 
 def _cache_name(sources: list[str], files: list[Path] | None, encoder: RolloutEncoder, options: list[object]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.rollout import BadRowError, Prompt
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
 
+_HASHED_BYTES = 1 << 22
 AnyPrompt = Prompt | list[int]
 """A text, chat messages, or token ids."""
 
@@ -31,6 +34,27 @@ def load_generator(name: str, revision: str | None = None) -> PreTrainedModel:
     model.to(device)  # type: ignore[arg-type]
     model.eval()
     return model
+
+
+def identity(name: str, revision: str | None = None) -> str:
+    """Which weights a name stands for today: the commit on the hub, or a hash of what lies in a folder.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    if not Path(name).is_dir():
+        try:
+            commit: str | None = getattr(AutoConfig.from_pretrained(name, revision=revision), "_commit_hash", None)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"could not find the generator {name!r}: {reason} Check the name or folder.") from error
+        return commit or revision or "unknown"
+    digest = hashlib.sha256()
+    for file in sorted(Path(name).iterdir()):
+        if file.suffix in (".safetensors", ".json"):
+            with file.open("rb") as content:
+                digest.update(f"{file.name} {file.stat().st_size}".encode() + content.read(_HASHED_BYTES))
+    return f"folder {digest.hexdigest()[:16]}"
 
 
 def context_length(model: PreTrainedModel) -> int | None:

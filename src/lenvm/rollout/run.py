@@ -1,68 +1,237 @@
-"""`lenvm rollout`: completions of given prompts by a generator, as a rollout file that `lenvm fit` reads."""
+"""`lenvm rollout`: completions of a task's prompts by a generator, as a folder of shards that `lenvm fit` reads."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields, is_dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from lenvm import tasks
+from lenvm.class_path import describe
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
-from lenvm.data.prompts import read_prompts
-from lenvm.data.rollout import BadRowError
-from lenvm.data.tokenizer import load_tokenizer
-from lenvm.data.writing import write_rollouts
-from lenvm.decoding.generator import load_generator
+from lenvm.data.tokenizer import fingerprint, load_tokenizer
+from lenvm.decoding.generator import identity
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.rollout.engines import SamplingRequest, TransformersSampler, strictly
+from lenvm.rollout.engines import (
+    AbstractEngine,
+    Failed,
+    OpenAIEngine,
+    Policy,
+    SamplingRequest,
+    TransformersEngine,
+    VLLMEngine,
+)
+from lenvm.rollout.failures import FailureLog
+from lenvm.rollout.folder import RolloutFolder, check_settings
+from lenvm.rollout.manifest import prompt_ids_in
+from lenvm.rollout.progress import RolloutProgress, reading_prompts
+from lenvm.rollout.requests import RequestStream, check_prompt_format
+from lenvm.rollout.selection import Selection, parse_mix
+from lenvm.tasks import AbstractTask, Part, Table, TaskPrompt, Texts
+from lenvm.version import __version__
+
+_LONG = 1000
+EngineName = Literal["transformers", "vllm", "openai"]
 
 
 def rollout(
     generator: str,
-    prompts: Path | list[str],
     output: Path,
+    task: AbstractTask | list[str] | str,
     *,
+    prompts: int | None = None,
     num_samples: int = 8,
+    seed: int = 0,
+    domain_mix: dict[str, float] | str | None = None,
+    part: Part = "all",
+    exclude: list[Path] | None = None,
+    engine: EngineName | AbstractEngine = "transformers",
     sampling: SamplingSettings = SamplingSettings(),
+    revision: str | None = None,
     prompt_format: PromptFormat = "auto",
-    batch_size: int = 256,
+    keep_text: bool = True,
+    rows_per_shard: int = 20_000,
+    max_failures: int = 100,
+    dry_run: bool = False,
 ) -> None:
-    """Samples completions and writes them to one Parquet file.
+    """Samples completions into a folder of Parquet shards; run again after any end, it goes on where it was.
+
+    `lenvm rollout stats FOLDER` shows how long completions are; `lenvm rollout import FILE` brings in rollouts that
+    were sampled elsewhere.
 
     Args:
-        generator: name on the hub or folder of a causal language model with its tokenizer.
-        prompts: a file whose rows have a `prompt` (and perhaps prompt_id, domain, reference), or a list of texts.
-        output: the Parquet file to write.
+        generator: name on the hub or folder of a causal language model with its tokenizer; for servers, the model whose
+            tokenizer they use.
+        output: folder for the shards. A run that was stopped is continued by the same command; a larger `prompts` or
+            `num_samples` adds to what is there.
+        task: where prompts come from: a class of `lenvm.tasks` (`--task GSM8K`, `--task Playground`), a file or folder
+            whose rows have a `prompt` (and perhaps prompt_id, domain, reference, images), or a list of texts.
+        prompts: how many; left out, all of them. Chosen by a hash of the seed and each id, so that the choice does not
+            depend on their order, and more prompts include the fewer.
         num_samples: completions per prompt.
-        sampling: temperature, filters, token limit and seed.
+        seed: decides which prompts are chosen; completions have `sampling.seed`.
+        domain_mix: weights of the prompts' domains, such as `math=1,code=2`; needs `prompts`.
+        part: `train` and `test` are parts of a task that share no prompt, in any run; `all` is both.
+        exclude: folders or files of rollouts whose prompts are left out.
+        engine: `transformers`, `vllm`, `openai` (servers), or an engine by class name with its options
+            (`--engine VLLMEngine --engine.data_parallel 4`).
+        sampling: temperature, filters, limits and seed.
+        revision: branch, tag or commit of the generator on the hub.
         prompt_format: `auto` sends messages through the chat template and takes texts as they are; `chat` makes a text
             the user's message; `plain` joins the contents of messages.
-        batch_size: completions written at a time.
+        keep_text: whether shards have texts beside token ids; without, they are half as large.
+        rows_per_shard: completions per shard. Before they are in one they are safe in a journal.
+        max_failures: how many prompts may fail (unreadable, too long, refused by a server) before the run stops; they
+            are listed in the folder, and tried again by the next run.
+        dry_run: read, choose and encode all prompts, and say what there is to do, without sampling.
     """
-    if num_samples < 1:
-        raise InputError(f"`num_samples` must be at least 1, got {num_samples}.")
-    known = read_prompts(prompts)
-    tokenizer = load_tokenizer(generator)
-    encoder = RolloutEncoder(tokenizer, prompt_format)
+    for name, value in (("num_samples", num_samples), ("rows_per_shard", rows_per_shard)):
+        if value < 1:
+            raise InputError(f"`{name}` must be at least 1, got {value}.")
+    source, runner = _task(task), _engine(engine)
+    check_prompt_format(runner, prompt_format)
+    mix = parse_mix(domain_mix) if isinstance(domain_mix, str) else domain_mix
+    policy = _policy(generator, revision, sampling, runner)
+    settings = {
+        "generator": generator,
+        "revision": None if policy.tokenizer is None else identity(generator, revision),
+        "tokenizer": None if policy.tokenizer is None else fingerprint(policy.tokenizer),
+        **runner.described(),
+        **sampling.described(),
+        "prompt_format": prompt_format,
+        "task": _described(source),
+        "part": part,
+        "seed": seed,
+        "domain_mix": mix,
+        "prompts": prompts,
+        "num_samples": num_samples,
+    }
+    check_settings(output, settings)
+    noted = {"versions": {"lenvm": __version__, **runner.versions()}}
+    excluded = prompt_ids_in(exclude or [])
+    selection = Selection(task=source, part=part, seed=seed, count=prompts, mix=mix, excluded=excluded)
+    encoder = None
+    if policy.tokenizer is not None and not runner.wants_messages:
+        encoder = RolloutEncoder(policy.tokenizer, prompt_format)
+    with reading_prompts() as tick:
+        total, rows = selection.prompts(tick)
+    if dry_run:
+        _rehearse(rows, total, encoder, runner, num_samples, max_failures)
+        return
+    with (
+        RolloutFolder(output, settings, noted, rows_per_shard, keep_text) as folder,
+        FailureLog(folder.bookkeeping / "failures.jsonl", max_failures) as failures,
+        RolloutProgress("Sampling", total, failures) as progress,
+    ):
+        stream = RequestStream(rows, encoder, runner, lambda p: folder.missing(p, num_samples), progress)
+        _sample(runner, policy, iter(stream), folder, progress)
+        _report(folder, failures, progress)
+
+
+def _sample(
+    runner: AbstractEngine,
+    policy: Policy,
+    requests: Iterator[SamplingRequest],
+    folder: RolloutFolder,
+    progress: RolloutProgress,
+) -> None:
+    first = next(requests, None)  # an engine with nothing to do is not started
+    if first is not None:
+        with closing(runner.sample(policy, chain([first], requests))) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    progress.fail(outcome)
+                else:
+                    folder.add(outcome)
+                    progress.finish(outcome)
+    folder.write_shard()
+
+
+def _rehearse(
+    rows: Iterator[TaskPrompt],
+    total: int,
+    encoder: RolloutEncoder | None,
+    runner: AbstractEngine,
+    num_samples: int,
+    max_failures: int,
+) -> None:
+    """Everything but sampling."""
+    samples, prompts, tokens = tuple(range(num_samples)), 0, 0
+    failures = FailureLog(None, max_failures)
+    with RolloutProgress("Encoding", total, failures) as progress:
+        for request in RequestStream(rows, encoder, runner, lambda _: samples, progress):
+            prompts += 1
+            tokens += len(request.prompt_ids or [])
+            progress.forget(request.rollout.prompt_id)
+    if failures.count:
+        print(f"{failures.count} prompt(s) cannot be used; the first: {failures.first}.")
+    print(f"Dry run: {prompts:,} prompts of {tokens:,} tokens ask for {prompts * num_samples:,} completions.")
+
+
+def _report(folder: RolloutFolder, failures: FailureLog, progress: RolloutProgress) -> None:
+    there = folder.totals()
+    if failures.count:
+        print(f"{failures.count} prompt(s) failed, for example {failures.first}; all of them: {failures.path}.")
+    if there.completions == 0:
+        raise InputError(f"nothing was sampled; the first prompt failed: {failures.first}.")
+    if progress.completions:
+        speed = progress.tokens / progress.seconds
+        print(f"Sampled {progress.completions:,} completions at {speed:,.0f} tokens/s.")
+    print(
+        f"Done. {there.completions:,} completions of {there.prompts:,} prompts, {there.tokens:,} tokens, "
+        f"{there.cut / there.completions:.1%} cut by the limit, are in {folder.path}."
+    )
+
+
+def _task(task: AbstractTask | list[str] | str) -> AbstractTask:
+    if isinstance(task, list):
+        return Texts(texts=task)
+    if isinstance(task, AbstractTask):
+        return task
+    if not Path(task).exists() and "/" not in task:
+        names = ", ".join(sorted(cls.__name__ for cls in vars(tasks).values() if _is_final(cls)))
+        raise InputError(f"`task` must be a file of prompts that exists, or one of {names}; got {task!r}.")
+    return Table(source=task)
+
+
+def _is_final(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, AbstractTask) and not inspect.isabstract(cls)
+
+
+def _engine(engine: EngineName | AbstractEngine) -> AbstractEngine:
+    named: dict[str, type[AbstractEngine]] = {
+        "transformers": TransformersEngine,
+        "vllm": VLLMEngine,
+        "openai": OpenAIEngine,
+    }
+    return named[engine]() if isinstance(engine, str) else engine
+
+
+def _policy(generator: str, revision: str | None, sampling: SamplingSettings, runner: AbstractEngine) -> Policy:
     try:
-        ids = encoder.encode_prompts([row.prompt or "" for row in known])
-    except BadRowError as error:
-        raise InputError(f"{prompts}: {error}.") from error
-    requests = [SamplingRequest(i, row, tuple(range(num_samples))) for i, row in zip(ids, known, strict=True)]
-    sampler = TransformersSampler(load_generator(generator), tokenizer, sampling, batch_size)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    counts = {"stop": 0, "length": 0, "tokens": 0}
+        tokenizer = load_tokenizer(generator, revision)
+    except InputError:
+        if not runner.wants_messages:
+            raise
+        tokenizer = None  # a model that only its server knows
+    return Policy(generator=generator, revision=revision, tokenizer=tokenizer, sampling=sampling)
 
-    with Progress(*columns) as progress:
-        total = len(requests) * num_samples
 
-        def counted() -> Any:
-            for row in progress.track(strictly(sampler.sample(requests)), total=total, description="Sampling"):
-                counts[row.finish_reason] += 1
-                counts["tokens"] += len(row.completion_ids or [])
-                yield row
-
-        write_rollouts(counted(), output)
-    share = counts["length"] / total
-    print(f"Done. {total:,} completions, {counts['tokens']:,} tokens, {share:.1%} cut by the limit, are in {output}.")
+def _described(value: Any) -> Any:
+    """A task as JSON: class paths and fields; long lists of texts as their hash."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return describe(value, {f.name: _described(getattr(value, f.name)) for f in fields(value)})
+    if isinstance(value, dict):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_described(item) for item in value]
+        text = json.dumps(items)
+        return items if len(text) < _LONG else f"{len(items)} items ({hashlib.sha256(text.encode()).hexdigest()[:16]})"
+    return str(value) if isinstance(value, Path) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,17 +19,17 @@ class DiscountedReturn(AbstractLengthTarget):
     """The target is the value V = -(1 - gamma**n), predicted as -sigmoid(z) (paper Eq. 2 and 8).
 
     Args:
-        gamma: discount factor in (0, 1). Left out, it is the one for which the 99th percentile of the training
-            completions has the horizon 0.99.
+        gamma: discount factor in (0, 1). Left out, or `auto`, it is the one for which the 99th percentile of the
+            training data's finished completions has the horizon 0.99: the number that `lenvm rollout stats` prints.
         lam: lambda of the lambda-return in [0, 1]; 1 regresses the observed return (the paper's choice), smaller values
             bootstrap from the model's own next prediction.
     """
 
-    gamma: float | None = None
+    gamma: float | Literal["auto"] | None = None
     lam: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.gamma is not None:
+        if self.gamma is not None and self.gamma != "auto":
             check_gamma(self.gamma)
         if not 0.0 <= self.lam <= 1.0:
             raise InputError(f"`lam` must lie in [0, 1], got {self.lam!r}; 1 is plain Monte Carlo.")
@@ -47,18 +48,19 @@ class DiscountedReturn(AbstractLengthTarget):
 
     @property
     def reference_gamma(self) -> float | None:
-        return self.gamma
+        return None if isinstance(self.gamma, str) else self.gamma
 
     def calibrated(self, lengths: LengthSummary) -> DiscountedReturn:
-        return self if self.gamma is not None else replace(self, gamma=lengths.gamma)
+        return self if self.reference_gamma is not None else replace(self, gamma=lengths.gamma)
 
     def regression_target(self, predictions: Tensor, remaining: Tensor, trajectories: Tensor) -> Tensor:
         return lambda_returns(predictions, at_least_float32(remaining), self._gamma, self.lam, segments=trajectories)
 
     @property
     def _gamma(self) -> float:
-        if self.gamma is None:
+        gamma = self.reference_gamma
+        if gamma is None:
             raise InputError(
                 "DiscountedReturn has no `gamma` yet; give one, or call `calibrated` with the training lengths."
             )
-        return self.gamma
+        return gamma

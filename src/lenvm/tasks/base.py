@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lenvm.data.rollout import Rollout
 
@@ -38,8 +38,10 @@ class AbstractTask(ABC):
     Implementations are frozen dataclasses: their fields are what a configuration can set.
     """
 
-    is_endless: ClassVar[bool] = False
-    """Whether `prompts` never ends, and how many are wanted has to be said."""
+    @property
+    def is_endless(self) -> bool:
+        """Whether `prompts` never ends, and how many are wanted has to be said."""
+        return False
 
     @abstractmethod
     def prompts(self, part: Part, seed: int, domain: str | None = None) -> Iterator[TaskPrompt]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -21,7 +22,7 @@ from lenvm.heads import AbstractActionHead, AbstractHead, MLPHead
 from lenvm.losses import AbstractLoss, AbstractWeighting, SquaredError, TokenMean
 from lenvm.metrics import LengthErrors, PromptBoundaryErrors
 from lenvm.models import LengthValueConfig, LengthValueModel
-from lenvm.returns import discounted_returns
+from lenvm.returns import covered_length, discounted_returns
 from lenvm.targets import AbstractLengthTarget, DiscountedReturn
 from lenvm.training.schedule import AbstractSchedule, WarmupCosine
 from lenvm.training.step_mean import StepMean
@@ -65,8 +66,8 @@ class LengthValueModule(L.LightningModule):
         optimizer: built with the trainable parameters.
         schedule: learning rate over the run.
         head_lr: learning rate of the head, where it differs from the optimizer's: a new head on a trained backbone.
-        gamma: discount factor of reported values and horizons; left out, the target's, or the one that fits the
-            training completions (their 99th percentile has the horizon 0.99).
+        gamma: discount factor of reported values and horizons; left out, or `auto`, the target's, or the one that fits
+            the finished completions in the training data (their 99th percentile has the horizon 0.99).
         generator: name of the model whose completions are learned; recorded in the trained model. With a shared
             backbone, the hub or folder to load it from.
     """
@@ -81,13 +82,14 @@ class LengthValueModule(L.LightningModule):
         optimizer: OptimizerCallable = lambda params: AdamW(params, lr=2e-5),
         schedule: AbstractSchedule = WarmupCosine(),
         head_lr: float | None = None,
-        gamma: float | None = None,
+        gamma: float | Literal["auto"] | None = None,
         generator: str | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(backbone, AbstractBackbone):
             backbone = _shared(backbone, generator)
-        self.model = LengthValueModel(backbone, head(backbone.hidden_size), target, gamma, generator=generator)
+        given = None if gamma == "auto" else gamma
+        self.model = LengthValueModel(backbone, head(backbone.hidden_size), target, given, generator=generator)
         self.loss, self.weighting = loss, weighting
         self.optimizer, self.schedule, self.head_lr = optimizer, schedule, head_lr
         self._step_mean = StepMean()
@@ -115,7 +117,11 @@ class LengthValueModule(L.LightningModule):
             self.model.prompt_format = data.prompt_format
         if stage == "fit":
             if data is not None:
-                self.model.calibrate(data.length_summary())
+                lengths = data.length_summary()
+                self.model.calibrate(lengths)
+                if lengths.gamma in (self.model.gamma, self.model.target.reference_gamma):
+                    tokens = round(covered_length(lengths.gamma))
+                    rank_zero_info(f"gamma {lengths.gamma:.6f} from L99 = {tokens:,} tokens.")
             elif not self.model.is_calibrated:
                 raise InputError(
                     "give `gamma` a number, or fit with a RolloutDataModule, which takes it from the data."

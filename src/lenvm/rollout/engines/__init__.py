@@ -10,16 +10,20 @@ from lenvm.rollout.engines.base import (
     sampling_requests,
     strictly,
 )
+from lenvm.rollout.engines.openai import OpenAIEngine
 from lenvm.rollout.engines.transformers import TransformersEngine, TransformersSampler
+from lenvm.rollout.engines.vllm import VLLMEngine
 
 __all__ = [
     "AbstractEngine",
     "Failed",
+    "OpenAIEngine",
     "Outcome",
     "Policy",
     "SamplingRequest",
     "TransformersEngine",
     "TransformersSampler",
+    "VLLMEngine",
     "request_seed",
     "sampling_requests",
     "strictly",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class SamplingRequest(NamedTuple):
             "prompt_ids": None if completion_ids is None else prompt_ids or self.prompt_ids,
             "completion_ids": completion_ids,
             "finish_reason": finish_reason,
-            "metadata": {"sample": sample, **noted},
+            "metadata": {**(self.rollout.metadata or {}), "sample": sample, **noted},
         }
         return Rollout(**known)
 
@@ -112,7 +112,7 @@ class AbstractEngine(ABC):
     """
 
     @abstractmethod
-    def sample(self, policy: Policy, requests: Iterator[SamplingRequest]) -> Iterator[Outcome]:
+    def sample(self, policy: Policy, requests: Iterator[SamplingRequest]) -> Generator[Outcome, None, None]:
         """Completions as they are finished, in no particular order, each (prompt, sample) once.
 
         Requests are pulled when there is room for more, so their number does not matter to memory. The engine starts at

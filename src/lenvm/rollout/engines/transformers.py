@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ class TransformersEngine(AbstractEngine):
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be at least 1, got {value}.")
 
-    def sample(self, policy: Policy, requests: Iterator[SamplingRequest]) -> Iterator[Outcome]:
+    def sample(self, policy: Policy, requests: Iterator[SamplingRequest]) -> Generator[Outcome, None, None]:
         if policy.tokenizer is None:
             raise InputError("the transformers engine needs the generator's tokenizer.")
         model = load_generator(policy.generator, policy.revision)

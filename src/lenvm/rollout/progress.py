@@ -1,0 +1,127 @@
+"""How far a run has come: a live line on a terminal, a printed line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lenvm.data.rollout import Rollout
+from lenvm.rollout.engines import Failed
+from lenvm.rollout.failures import FailureLog
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextmanager
+def reading_prompts() -> Iterator[Callable[[], None]]:
+    """A counter on the terminal while prompts are chosen; yields what is called for every row."""
+    columns = SpinnerColumn(), TextColumn("Reading prompts: {task.completed:,} rows"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        rows = 0
+
+        def tick() -> None:
+            nonlocal rows
+            rows += 1
+            if rows % 1000 == 0:
+                progress.update(task, completed=rows)
+
+        yield tick
+
+
+class RolloutProgress:
+    """What becomes of the prompts of a run, counted and shown.
+
+    Attributes:
+        completions: completions of this run.
+        tokens: their tokens.
+        cut: how many of them the limit cut.
+        present: prompts that had all their samples before.
+
+    Args:
+        description: what is going on.
+        total: prompts there are.
+        failures: where failed prompts are noted.
+    """
+
+    def __init__(self, description: str, total: int, failures: FailureLog) -> None:
+        self.completions = self.tokens = self.cut = self.present = 0
+        self._failures, self._total, self._done = failures, total, 0
+        self._open: dict[str, int] = {}
+        console = Console(file=sys.stderr)
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn()
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task(description, total=total, facts="")
+        self._start = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def skip(self) -> None:
+        """A prompt had all its samples before."""
+        self.present += 1
+        self._advance()
+
+    def fail(self, failed: Failed) -> None:
+        """A prompt, or a row that was to be one, cannot be completed.
+
+        Raises:
+            InputError: if it is one too many.
+        """
+        self._open.pop(failed.prompt_id, None)
+        self._failures.add(failed)
+
+    def ask(self, prompt_id: str, samples: int) -> None:
+        """A prompt is under way."""
+        self._open[prompt_id] = samples
+
+    def finish(self, rollout: Rollout) -> None:
+        """A completion is finished."""
+        self.completions += 1
+        self.tokens += len(rollout.completion_ids or [])
+        self.cut += rollout.finish_reason == "length"
+        left = self._open.get(rollout.prompt_id, 0) - 1
+        if left > 0:
+            self._open[rollout.prompt_id] = left
+        elif self._open.pop(rollout.prompt_id, None) is not None:
+            self._advance()
+
+    def forget(self, prompt_id: str) -> None:
+        """A prompt that was only asked for on trial is dealt with."""
+        del self._open[prompt_id]
+        self._advance()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return max(time.monotonic() - self._start, 1e-3)
+
+    def _advance(self) -> None:
+        self._done += 1
+        facts = self._facts()
+        self._bar.update(self._task, completed=self._done, facts=facts)
+        if self._bar.disable and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            print(facts, file=sys.stderr, flush=True)
+
+    def _facts(self) -> str:
+        facts = f"{self._done:,}/{self._total:,} prompts"
+        if self.completions:
+            facts += f", {self.tokens / self.seconds:,.0f} tokens/s, {self.cut / self.completions:.1%} cut"
+            left = self.seconds / (self._done - self.present) * (self._total - self._done)
+            facts += f", {timedelta(seconds=round(left))} left"
+        return facts

@@ -1,0 +1,105 @@
+"""Prompts from any file with a column of them, or from any dataset of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lenvm.data.reading import RawRow, find_files, read_hub_rows, read_rows
+from lenvm.data.rollout import FIELDS, BadRowError, Rollout, parse_prompt
+from lenvm.errors import InputError
+from lenvm.tasks.base import AbstractTask, Part, TaskPrompt, in_part
+from lenvm.tasks.images import image_paths
+from lenvm.tasks.templates import check_template, filled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(AbstractTask):
+    """The rows of a table: a prompt each, and what else a rollout row may have. It has no grader.
+
+    Rows are read one at a time; one that is damaged is passed over and told of. Rows with equal prompts have the same
+    prompt_id unless they bring their own. A tenth of the ids is `test`.
+
+    Args:
+        source: a JSON Lines, Parquet or CSV file (or .gz of the first and last), a folder of such files, or a dataset's
+            name on the hub.
+        columns: the column of each field of a rollout row, such as `prompt: question`; columns that are not named here
+            are ignored. By default columns have the names of the fields.
+        domain: the domain of rows that have none.
+        template: put around prompts that are texts, with `{question}` where the prompt goes.
+        split: the split that is read of a hub dataset.
+    """
+
+    source: str
+    columns: dict[str, str] | None = None
+    domain: str | None = None
+    template: str | None = None
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.template is not None:
+            check_template(self.template)
+        if self.columns is not None:
+            if unknown := sorted(set(self.columns) - set(FIELDS)):
+                raise InputError(f"`columns` may name {', '.join(FIELDS)}, got {unknown[0]!r}.")
+            if "prompt" not in self.columns:
+                raise InputError(f"`columns` must say which column holds the `prompt`, got {self.columns}.")
+
+    def prompts(self, part: Part, seed: int, domain: str | None = None) -> Iterator[TaskPrompt]:
+        for number, (row, folder) in enumerate(self._rows()):
+            try:
+                rollout = self._rollout(row, folder, is_first=number == 0)
+            except BadRowError as error:
+                yield TaskPrompt(row.place, None, str(error))
+                continue
+            if in_part(rollout.prompt_id, part) and domain in (None, rollout.domain):
+                yield TaskPrompt(row.place, rollout)
+
+    def _rows(self) -> Iterator[tuple[RawRow, Path]]:
+        path = Path(self.source).expanduser()
+        files = find_files([path])
+        if files is None and (path.is_absolute() or self.source.startswith((".", "~"))):
+            raise InputError(f"{self.source} does not exist; expected a file, a folder, or a hub dataset's name.")
+        if files is None:
+            for row in read_hub_rows(self.source, self.split):
+                yield row, Path.cwd()
+            return
+        for file in files:
+            for row in read_rows([file]):
+                yield row, file.parent.absolute()
+
+    def _rollout(self, row: RawRow, folder: Path, *, is_first: bool) -> Rollout:
+        if row.data is None:
+            raise BadRowError(row.problem or "unreadable")
+        names = self.columns or {name: name for name in FIELDS}
+        if names["prompt"] not in row.data:
+            problem = f"no column {names['prompt']!r}; present: {', '.join(sorted(row.data)) or 'none'}"
+            if is_first:
+                raise InputError(f"{row.place}: {problem}; name the right one, as in `columns: {{prompt: question}}`.")
+            raise BadRowError(problem)
+        if self.columns is not None and (missing := [c for c in names.values() if c not in row.data]):
+            raise BadRowError(f"column {missing[0]!r} is missing; present: {', '.join(sorted(row.data))}")
+        data = {name: row.data[column] for name, column in names.items() if column in row.data}
+        data["prompt"] = self._prompt(data["prompt"])
+        if data.get("domain") is None:
+            data["domain"] = self.domain
+        rollout = parse_prompt(data)
+        metadata = data.get("metadata") if isinstance(data.get("metadata"), dict) else None
+        if rollout.images:
+            rollout = replace(rollout, images=image_paths(rollout.images, folder))
+        return replace(rollout, domain=_text(rollout.domain), reference=_text(rollout.reference), metadata=metadata)
+
+    def _prompt(self, prompt: Any) -> Any:
+        if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
+            raise BadRowError("empty `prompt`")
+        if self.template is None:
+            return prompt
+        if not isinstance(prompt, str):
+            raise BadRowError("`template` is for prompts that are texts, and this one is a list of messages")
+        return filled(self.template, prompt)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
