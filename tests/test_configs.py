@@ -16,6 +16,7 @@ from lenvm.decoding.rules import AbstractRule
 from lenvm.evaluation.length_control import length_control
 from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.heads import AbstractHead
+from lenvm.rollout.engines import AbstractEngine
 from lenvm.rollout.run import rollout
 from lenvm.targets import AbstractLengthTarget
 from lenvm.tasks import AbstractTask
@@ -56,7 +57,11 @@ def test_a_rollout_recipe_parses(path: Path) -> None:
     parser.add_function_arguments(rollout)
     parsed = parser.parse_path(path)
     assert parsed.sampling.max_tokens > 0
-    assert len(parsed.prompts) == len(set(parsed.prompts))
+    assert f"lenvm rollout --config experiments/rollout/{path.name}" in path.read_text()
+    objects = parser.instantiate_classes(parsed)
+    assert isinstance(objects.task, AbstractTask | list)
+    assert isinstance(objects.engine, AbstractEngine | str)
+    assert str(parsed.output).startswith("results/")
 
 
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda p: p.stem)

@@ -55,7 +55,6 @@ CASES = [
     (choice("E", ["D", "E"]), "\\boxed{E}", True),
     (choice("B", ["B", "A"]), "\\boxed{B}", False),
     (choice("Yes", ["Yes", "No"]), "The answer is yes.", True),
-    (choice("B", ["B", "A"]), "\\boxed{B}", False),
     (choice("Yes", ["Yes", "No"]), "The answer is no.", False),
     (number("4"), "\\boxed{4}", True),
     (number("4"), "\\boxed{4.0}", True),

@@ -61,16 +61,14 @@ def rollout(
     max_failures: int = 100,
     dry_run: bool = False,
 ) -> None:
-    """Samples completions into a folder of Parquet shards; run again after any end, it goes on where it was.
+    """Samples completions into shards, going on where it was; see `lenvm rollout stats --help` and `import --help` too.
 
-    `lenvm rollout stats FOLDER` shows how long completions are; `lenvm rollout import FILE` brings in rollouts that
-    were sampled elsewhere.
+    A finished completion is safe at once, and never drawn again: after any end, the same command goes on.
 
     Args:
         generator: name on the hub or folder of a causal language model with its tokenizer; for servers, the model whose
             tokenizer they use.
-        output: folder for the shards. A run that was stopped is continued by the same command; a larger `prompts` or
-            `num_samples` adds to what is there.
+        output: folder for the shards. A larger `prompts` or `num_samples` adds to what is there; other settings stop.
         task: where prompts come from: a class of `lenvm.tasks` (`--task GSM8K`, `--task Playground`), a file or folder
             whose rows have a `prompt` (and perhaps prompt_id, domain, reference, images), or a list of texts.
         prompts: how many; left out, all of them. Chosen by a hash of the seed and each id, so that the choice does not

@@ -91,6 +91,9 @@ class _Comparison:
                 line = received.readline()
             except OSError:
                 line = b""
+            except BaseException:  # an interrupt: the verdict that is still to come belongs to no later question
+                self.close()
+                raise
             if not line:
                 self.close()
                 return False

@@ -47,14 +47,14 @@ def test_sample_i_has_the_prompts_seed_plus_i(serve: Serve, complete: Complete, 
         assert row.completion_ids == [10 + seed % 50, EOS]
         assert row.finish_reason == "stop"
         assert row.metadata == {"sample": sample}
-    assert max(body["n"] for body in server.bodies) == (most or 4)
+    assert max(body.get("n", 1) for body in server.bodies) == (most or 4)
 
 
 def test_the_body_is_the_policy(serve: Serve, complete: Complete) -> None:
     server = serve()
     complete([server], requests_for(1), {"max_tokens": 77})
     seed = request_seed(0, "p0")
-    plain = {"model": "policy", "prompt": [5, 6, 7], "max_tokens": 77, "temperature": 1.0, "top_p": 1.0, "n": 1}
+    plain = {"model": "policy", "prompt": [5, 6, 7], "max_tokens": 77, "temperature": 1.0, "top_p": 1.0}
     assert server.bodies == [{**plain, "seed": seed, **NEUTRAL}]
     filters = {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.1, "stop": ("a", "b")}
     complete([server], requests_for(1), filters, extra_body={"repetition_penalty": 1.1, "top_p": None})
@@ -68,7 +68,7 @@ def test_the_body_is_the_policy(serve: Serve, complete: Complete) -> None:
 def test_greedy_asks_for_one_sample_at_a_time(serve: Serve, complete: Complete) -> None:
     server = serve()
     complete([server], requests_for(1, (0, 1, 2)), {"temperature": 0})
-    assert [body["n"] for body in server.bodies] == [1, 1, 1]
+    assert [body.get("n", 1) for body in server.bodies] == [1, 1, 1]
 
 
 def test_the_limit_fits_into_the_servers_context(serve: Serve, complete: Complete) -> None:
@@ -283,10 +283,11 @@ def test_no_request_no_server(policy: Callable[..., Policy]) -> None:
         {"samples_per_request": 0},
         {"retries": -1},
         {"timeout_seconds": 0},
+        {"extra_body": {"n": 2}},
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"`{next(iter(options))}` must be"):
+    with pytest.raises(InputError, match=f"`{next(iter(options))}` must"):
         OpenAIEngine(**options)
 
 

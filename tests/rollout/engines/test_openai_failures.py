@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -241,18 +243,20 @@ def test_closing_the_generator_leaves_nothing_behind(
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
-def test_a_consumer_that_breaks_off_leaves_nothing_behind(
+@pytest.mark.filterwarnings("error")
+def test_ctrl_c_leaves_nothing_behind(
     serve: Serve, policy: Callable[..., Policy], caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = serve(lambda number, seen: Reply(completion(seen.body), delay=0.2))
+    def interrupts(number: int, seen: Seen) -> Reply | None:
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Reply(completion(seen.body), delay=20)
 
-    def interrupted() -> Iterator[SamplingRequest]:
-        yield from requests_for(4)
-        raise KeyboardInterrupt
-
+    server = serve(interrupts)
     with pytest.raises(KeyboardInterrupt):
-        list(fast_engine([server]).sample(policy(), interrupted()))
+        list(fast_engine([server], concurrency=8).sample(policy(), iter(requests_for(50))))
     gc.collect()
+    assert len(server.seen) <= 8
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 

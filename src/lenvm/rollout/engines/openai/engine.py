@@ -21,6 +21,7 @@ from lenvm.rollout.engines.openai.jobs import Bodies, jobs_of
 from lenvm.rollout.engines.openai.server import Server
 
 _CONNECT_SECONDS = 20.0
+_OURS = frozenset(("echo", "messages", "model", "n", "prompt", "stream"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class OpenAIEngine(AbstractEngine):
         timeout_seconds: longest wait for an answer, the time in the server's queue included.
         startup_seconds: how long to wait for a server that does not answer yet; loading a large model takes minutes.
         extra_body: more fields for each request, such as `repetition_penalty`; they win over ours, and a null leaves
-            ours out.
+            ours out, as `seed: null` for a server that knows no seeds.
     """
 
     urls: list[str] = field(default_factory=lambda: ["http://localhost:8000/v1"])
@@ -75,6 +76,8 @@ class OpenAIEngine(AbstractEngine):
         ):
             if not ok:
                 raise InputError(f"`{name}` must be {wanted}, got {getattr(self, name)!r}.")
+        if taken := sorted(_OURS.intersection(self.extra_body or {})):
+            raise InputError(f"`extra_body` must leave {', '.join(sorted(_OURS))} to the engine, got {taken[0]}.")
 
     @property
     def wants_messages(self) -> bool:

@@ -104,9 +104,10 @@ class Bodies:
             "max_tokens": self._room(request),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "n": len(job.samples),
             "seed": seed,
         }
+        if len(job.samples) > 1:
+            body["n"] = len(job.samples)
         if sampling.top_k:
             body["top_k"] = sampling.top_k
         if sampling.min_p:
