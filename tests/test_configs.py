@@ -27,6 +27,7 @@ ROLLOUT = sorted((ROOT / "experiments" / "rollout").glob("*.yaml"))
 EVALUATE = sorted((ROOT / "experiments" / "evaluate").glob("*.yaml"))
 BASES = {
     "backbone": AbstractBackbone,
+    "engine": AbstractEngine,
     "head": Callable[[int], AbstractHead],
     "rule": AbstractRule,
     "target": AbstractLengthTarget,
@@ -58,7 +59,7 @@ def test_a_rollout_recipe_parses(path: Path) -> None:
     parsed = parser.parse_path(path)
     assert parsed.sampling.max_tokens > 0
     assert f"lenvm rollout --config experiments/rollout/{path.name}" in path.read_text()
-    objects = parser.instantiate_classes(parsed)
+    objects = parser.instantiate(parsed)
     assert isinstance(objects.task, AbstractTask | list)
     assert isinstance(objects.engine, AbstractEngine | str)
     assert str(parsed.output).startswith("results/")

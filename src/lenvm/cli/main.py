@@ -63,6 +63,10 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"lenvm: error: {found}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # whoever read the output has enough; closing it here keeps Python from complaining at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if os.environ.get("LENVM_TRACEBACK"):
             raise

@@ -69,7 +69,8 @@ class RolloutFolder:
     @property
     def shards(self) -> list[Path]:
         """The shards, in order."""
-        return sorted(p for p in self.path.glob("rollouts-*.parquet") if _SHARD.fullmatch(p.name))
+        numbered = {p: int(match[1]) for p in self.path.iterdir() if (match := _SHARD.fullmatch(p.name))}
+        return sorted(numbered, key=lambda p: numbered[p])
 
     @property
     def waiting(self) -> int:
@@ -98,8 +99,8 @@ class RolloutFolder:
         """Moves what is in the journal into a shard."""
         if not self._entries:
             return
-        shards = self.shards
-        number = int(_SHARD.fullmatch(shards[-1].name)[1]) + 1 if shards else 0  # type: ignore[index]
+        last = _SHARD.fullmatch(self.shards[-1].name) if self.shards else None
+        number = 0 if last is None else int(last[1]) + 1
         rows = self._journal.read(sorted(self._entries))
         kept = rows if self._keep_text else map(_without_text, rows)
         facts = {**self._settings, **self._noted}

@@ -18,6 +18,7 @@ from lenvm.rollout.engines import Failed
 from lenvm.rollout.failures import FailureLog
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @contextmanager
@@ -56,11 +57,12 @@ class RolloutProgress:
         self.completions = self.tokens = self.cut = self.present = 0
         self._failures, self._total, self._done = failures, total, 0
         self._open: dict[str, int] = {}
+        self._prompts_asked = self._samples_asked = 0
         console = Console(file=sys.stderr)
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn()
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task(description, total=total, facts="")
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_shown = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -69,7 +71,13 @@ class RolloutProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bar.update(self._task, completed=self._done, facts=self._facts())
         self._bar.stop()
+
+    def start(self) -> None:
+        """The engine is ready: the clock of the speed starts."""
+        self._start = time.monotonic()
+        self._bar.update(self._task, description="Sampling")
 
     def skip(self) -> None:
         """A prompt had all its samples before."""
@@ -88,6 +96,8 @@ class RolloutProgress:
     def ask(self, prompt_id: str, samples: int) -> None:
         """A prompt is under way."""
         self._open[prompt_id] = samples
+        self._prompts_asked += 1
+        self._samples_asked += samples
 
     def finish(self, rollout: Rollout) -> None:
         """A completion is finished."""
@@ -97,6 +107,7 @@ class RolloutProgress:
         left = self._open.get(rollout.prompt_id, 0) - 1
         if left > 0:
             self._open[rollout.prompt_id] = left
+            self._show()
         elif self._open.pop(rollout.prompt_id, None) is not None:
             self._advance()
 
@@ -112,16 +123,23 @@ class RolloutProgress:
 
     def _advance(self) -> None:
         self._done += 1
+        self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last_shown < (_SECONDS_BETWEEN_LINES if self._bar.disable else _SECONDS_BETWEEN_LOOKS):
+            return
+        self._last_shown = now
         facts = self._facts()
         self._bar.update(self._task, completed=self._done, facts=facts)
-        if self._bar.disable and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+        if self._bar.disable:
             print(facts, file=sys.stderr, flush=True)
 
     def _facts(self) -> str:
         facts = f"{self._done:,}/{self._total:,} prompts"
         if self.completions:
             facts += f", {self.tokens / self.seconds:,.0f} tokens/s, {self.cut / self.completions:.1%} cut"
-            left = self.seconds / (self._done - self.present) * (self._total - self._done)
-            facts += f", {timedelta(seconds=round(left))} left"
+            unasked = max(self._total - self._done - len(self._open), 0)
+            left = sum(self._open.values()) + unasked * self._samples_asked / self._prompts_asked
+            facts += f", {timedelta(seconds=round(self.seconds / self.completions * left))} left"
         return facts

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields, is_dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,7 +125,7 @@ def rollout(
     with (
         RolloutFolder(output, settings, noted, rows_per_shard, keep_text) as folder,
         FailureLog(folder.bookkeeping / "failures.jsonl", max_failures) as failures,
-        RolloutProgress("Sampling", total, failures) as progress,
+        RolloutProgress("Starting the engine", total, failures) as progress,
     ):
         stream = RequestStream(rows, encoder, runner, lambda p: folder.missing(p, num_samples), progress)
         _sample(runner, policy, iter(stream), folder, progress)
@@ -142,7 +141,13 @@ def _sample(
 ) -> None:
     first = next(requests, None)  # an engine with nothing to do is not started
     if first is not None:
-        with closing(runner.sample(policy, chain([first], requests))) as outcomes:
+
+        def pulled() -> Iterator[SamplingRequest]:
+            progress.start()  # an engine asks when it is ready, which may take minutes
+            yield first
+            yield from requests
+
+        with closing(runner.sample(policy, pulled())) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, Failed):
                     progress.fail(outcome)
