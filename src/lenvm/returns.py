@@ -79,6 +79,24 @@ def discounted_returns(remaining: Tensor, gamma: float) -> Tensor:
     return torch.expm1(_floating(remaining) * math.log(gamma))
 
 
+def horizon_shifts(horizons: Tensor, gamma: float) -> Tensor:
+    """What each token did to the predicted horizon u: `gamma * u[t+1] - u[t] + (1 - gamma)`; positive means longer.
+
+    Minus the one-step TD residual of Eq. 16, whose V is -u and whose reward is -(1 - gamma): signs are fixed by
+    meaning (DESIGN section 2). Where u is the expectation of `1 - gamma**remaining`, the expected shift is 0.
+
+    Args:
+        horizons: of the states s_0 .. s_T, in [0, 1]; 0 where the completion has ended; shape (..., T + 1).
+        gamma: discount factor in (0, 1).
+
+    Returns:
+        The shift of the token between each two states; shape (..., T).
+    """
+    before, after = horizons[..., :-1], horizons[..., 1:]
+    # the same expression, arranged so that numbers near 1 cancel first
+    return (after - before) + (1.0 - gamma) * (1.0 - after)
+
+
 def lambda_returns(
     values: Tensor,
     remaining: Tensor,

@@ -30,6 +30,11 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
         load_tokenizer(str(tmp_path))
 
 
+def test_a_path_where_nothing_is_is_not_asked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"could not load a tokenizer from .*nothing is there; check the path"):
+        load_tokenizer(str(tmp_path / "nowhere"))
+
+
 def test_a_name_that_the_hub_does_not_give_is_refused() -> None:
     with pytest.raises(InputError, match="could not load a tokenizer from 'no/such-model'"):
         load_tokenizer("no/such-model")

@@ -3,7 +3,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+import random
+import resource
+import signal
+import string
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,19 @@ def opened(tmp_path: Path) -> Open:
     return make
 
 
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Every write beyond fails, as it does when a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
 def rows_in(path: Path) -> list[Rollout]:
     return [parse_rollout(row.data or {}) for row in read_rows(find_files([path]) or [])]
 
@@ -55,6 +73,7 @@ def test_rows_come_back_from_the_shards_as_they_were_sorted_by_prompt_and_sample
         folder.write_shard()
         assert [shard.name for shard in folder.shards] == ["rollouts-00000.parquet", "rollouts-00001.parquet"]
         assert folder.totals() == (3, 6, sum(len(r.completion_ids or []) for r in given), 0)
+        assert folder.waiting == len(folder._waiting) == 0  # or memory would grow with the number of prompts
     found = rows_in(folder.path)
     assert sorted(found, key=str) == sorted(given, key=str)
     first = [(row.prompt_id, (row.metadata or {})["sample"]) for row in found[:5]]
@@ -94,6 +113,20 @@ def test_every_moment_of_a_kill_around_a_shard_is_harmless(opened: Open, monkeyp
         folder.write_shard()
     found = [(row.prompt_id, (row.metadata or {})["sample"]) for row in rows_in(folder.path)]
     assert sorted(found) == [("p0", 0), ("p0", 1), ("p1", 0), ("p1", 1)]
+
+
+def test_a_shard_that_a_kill_tore_is_removed_and_numbers_go_on_beyond_five_digits(opened: Open) -> None:
+    with opened(rows_per_shard=1) as folder:
+        folder.add(rollout(1, 0))
+    folder.shards[0].rename(folder.path / "rollouts-99999.parquet")
+    (folder.path / "rollouts-100000.parquet.partial").write_bytes(b"PAR1")
+    with opened(rows_per_shard=1) as folder:
+        assert not list(folder.path.glob("*.partial"))
+        for sample in (1, 2):
+            folder.add(rollout(1, sample))
+        assert [shard.name for shard in folder.shards[1:]] == ["rollouts-100000.parquet", "rollouts-100001.parquet"]
+        assert folder.missing("p1", 4) == (3,)
+    assert len(rows_in(folder.path)) == 3
 
 
 def test_a_line_that_a_kill_tore_is_dropped_and_the_lines_before_it_are_kept(opened: Open) -> None:
@@ -148,6 +181,50 @@ def test_a_full_disk_keeps_everything_before_it(opened: Open, monkeypatch: pytes
         assert folder.missing("p1", 3) == (1,)
 
 
+def test_a_disk_that_is_full_when_a_shard_is_written_costs_nothing(opened: Open) -> None:
+    # letters that hardly shrink: a shard of them is larger than the limit, a line of the journal is not
+    prompts = ["".join(random.Random(p).choices(string.printable, k=3000)) for p in range(4)]
+    with opened(rows_per_shard=100) as folder:
+        for number, prompt in enumerate(prompts):
+            folder.add(rollout(number, 0, completion=prompt))
+        with files_no_larger_than(5000), pytest.raises(OSError, match="File too large"):
+            folder.write_shard()
+        assert [path.name for path in folder.path.iterdir()] == ["__run__"]
+        folder.add(rollout(5, 0))
+    with opened(rows_per_shard=100) as folder:
+        assert folder.waiting == 5
+        folder.write_shard()
+    assert len(rows_in(folder.path)) == 5
+
+
+def test_a_disk_that_is_full_when_the_manifest_is_written_costs_nothing(opened: Open) -> None:
+    names = [f"prompt {number} of a long name {'x' * 200}" for number in range(200)]
+    with opened(rows_per_shard=1000) as folder:
+        for name in names:
+            folder.add(rollout(1, 0, prompt_id=name))
+        # the shard shrinks to less than the manifest has; to SQLite, what is no full disk is an input/output error
+        with files_no_larger_than(30_000), pytest.raises(OSError, match=r"error: .*manifest\.sqlite"):
+            folder.write_shard()
+        assert len(folder.shards) == 1
+    with opened() as folder:
+        assert (folder.totals().completions, folder.waiting) == (200, 0)
+        assert all(folder.missing(name, 2) == (1,) for name in names)
+
+
+def test_a_line_that_a_loss_of_power_damaged_is_sampled_again(opened: Open) -> None:
+    with opened(rows_per_shard=100) as folder:
+        for sample in range(3):
+            folder.add(rollout(1, sample))
+    journal = folder.bookkeeping / "journal.jsonl"
+    first, second, third = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + b"\0" * (len(second) - 1) + b"\n" + third)
+    with opened(rows_per_shard=100) as folder:
+        assert folder.missing("p1", 3) == (1,)
+        folder.add(rollout(1, 1))
+        folder.write_shard()
+    assert sorted(rows_in(folder.path), key=str) == [rollout(1, sample) for sample in range(3)]
+
+
 def test_a_manifest_that_does_not_fit_the_shards_is_made_anew(opened: Open) -> None:
     with opened(rows_per_shard=2) as folder:
         for prompt in range(3):
@@ -188,15 +265,27 @@ def test_a_damaged_shard_is_named(opened: Open) -> None:
     ],
 )
 def test_other_settings_stop_with_the_difference(opened: Open, changed: dict[str, Any], message: str) -> None:
-    opened().__exit__(None, None, None)
+    with opened() as folder:
+        folder.add(rollout(1, 0))
     with pytest.raises(InputError, match=message):
         opened(**changed)
     opened().__exit__(None, None, None)
 
 
+def test_settings_under_which_nothing_was_finished_do_not_matter(opened: Open) -> None:
+    opened().__exit__(None, None, None)
+    with opened(generator="h", num_samples=2) as folder:
+        folder.add(rollout(1, 0))
+        folder.write_shard()
+    with pytest.raises(InputError, match='`generator` "h", but now it is "g"'):
+        opened()
+
+
 def test_more_prompts_and_samples_may_be_asked_for(opened: Open) -> None:
     for more in ({"num_samples": 8}, {"num_samples": 8, "prompts": 20}, {"num_samples": 8, "prompts": None}):
-        opened(**more).__exit__(None, None, None)
+        with opened(**more) as folder:
+            if folder.missing("p1", 1):
+                folder.add(rollout(1, 0))
     with pytest.raises(InputError, match="`prompts` null, but now it is 20; fewer"):
         opened(num_samples=8, prompts=20)
 
@@ -210,9 +299,18 @@ def test_only_one_process_may_write(opened: Open) -> None:
 def test_somebody_elses_folder_is_left_alone(opened: Open, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "data.parquet").write_bytes(b"precious")
-    with pytest.raises(InputError, match="holds Parquet files that `lenvm rollout` did not write"):
+    with pytest.raises(InputError, match=r"holds data that `lenvm rollout` did not write, such as data\.parquet"):
         opened()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["data.parquet"]
+
+
+def test_a_place_that_cannot_be_written_to_is_a_sentence(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "__run__").write_text("a file")
+    with pytest.raises(
+        InputError, match=r"cannot write to .*out \(File exists\); choose another folder with `--output`"
+    ):
+        opened()
 
 
 def test_shards_tell_how_they_were_sampled_and_bookkeeping_is_no_data(opened: Open) -> None:

@@ -79,7 +79,7 @@ def in_shards(output: Path) -> list[Rollout]:
 def finished(output: Path) -> dict[tuple[str, int], str]:
     """What has been written so far, in shards and journal."""
     rows = in_shards(output)
-    journal = output / "_run" / "journal.jsonl"
+    journal = output / "__run__" / "journal.jsonl"
     if journal.exists():
         lines = Journal(journal)
         rows += lines.read(lines.entries())
@@ -127,7 +127,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(runs: Runs, tmp_path: Path
 def test_an_interrupt_ends_with_a_sentence_and_a_finished_run_does_nothing_more(runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
     child = runs.start(*command(output))
-    while not (output / "_run" / "journal.jsonl").exists() or not len(finished(output)):
+    while not (output / "__run__" / "journal.jsonl").exists() or not len(finished(output)):
         time.sleep(0.02)
     os.kill(child, signal.SIGINT)
     assert os.waitstatus_to_exitcode(runs.wait()) == 130

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from lenvm.errors import InputError
 from lenvm.rollout import progress as module
 from lenvm.rollout.engines import Failed
 from lenvm.rollout.failures import FailureLog
-from lenvm.rollout.progress import RolloutProgress
+from lenvm.rollout.progress import RolloutProgress, reading_prompts
 
 
 def completion(prompt_id: str, tokens: int, reason: str = "stop") -> Rollout:
@@ -63,3 +65,34 @@ def test_failures_are_counted_and_too_many_stop(clock: list[float]) -> None:
             InputError, match=r"2 prompt\(s\) failed, and `max_failures` is 1; the first was a: too long"
         ):
             progress.fail(Failed("b", "no"))
+
+
+def test_a_server_that_tells_no_tokens_is_measured_in_completions(clock: list[float]) -> None:
+    with RolloutProgress("Sampling", 2, FailureLog(None, 1)) as progress:
+        progress.start()
+        progress.ask("a", 1)
+        clock[0] += 0.5
+        progress.finish(Rollout(prompt="q", completion="a", prompt_id="a"))
+    assert progress._facts().startswith("1/2 prompts, 2 completions/s, ")
+
+
+def test_a_prompt_that_failed_is_dealt_with_and_counted() -> None:
+    with RolloutProgress("Sampling", 2, FailureLog(None, 1)) as progress:
+        progress.ask("a", 1)
+        progress.fail(Failed("a", "too long"))
+    assert progress._facts() == "1/2 prompts, 1 failed"
+
+
+def test_nothing_is_drawn_into_a_file_while_prompts_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    with reading_prompts() as tick:
+        for _ in range(2000):
+            tick()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reason", ["prompt 7f has 9 tokens; shorten it.", "has 9 tokens; shorten it"])
+def test_a_reason_does_not_name_its_prompt_twice(reason: str, tmp_path: Path) -> None:
+    with FailureLog(tmp_path / "failures.jsonl", 1) as failures:
+        failures.add(Failed("7f", reason))
+    assert failures.first == "7f: has 9 tokens; shorten it"
+    assert json.loads((tmp_path / "failures.jsonl").read_text())["reason"] == "has 9 tokens; shorten it"

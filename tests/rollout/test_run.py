@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -140,6 +143,24 @@ def test_a_folder_takes_rows_of_one_way_of_sampling_only(run: Run, changed: dict
     assert keyed(run(["Hello"])) == before
 
 
+def test_what_is_excluded_belongs_to_the_settings(run: Run, tmp_path: Path) -> None:
+    others, texts = tmp_path / "others", [f"Count to {i}." for i in range(12)]
+    run(texts[:4], output=others)
+    before = keyed(run(texts, prompts=5))
+    with pytest.raises(InputError, match=r'`exclude` null, but now it is \{"paths": .*others.*, "prompts": 4\}'):
+        run(texts, prompts=5, exclude=[others])
+    assert keyed(tmp_path / "out") == before
+    less = keyed(run(texts, prompts=5, exclude=[others], output=tmp_path / "less"))
+    assert not {p for p, _ in less} & {p for p, _ in keyed(others)}
+
+
+def test_a_task_with_too_few_prompts_says_so_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    task = Playground(domains=("instruction",))
+    with pytest.raises(InputError, match="the task has only 140 different prompts of the part `test`; ask for fewer"):
+        run(task, part="test", prompts=150)
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_generator_in_the_same_place_is_noticed(run: Run, tmp_path: Path) -> None:
     import shutil
 
@@ -168,18 +189,30 @@ def test_bad_prompts_are_noted_and_the_others_sampled(
         {"prompt": "not the same", "prompt_id": "t"},
         {"prompt": "pictured", "images": ["a.png"], "prompt_id": "pic"},
         {"prompt": "also fine"},
+        r'{"prompt": "answered by half a letter", "reference": "\ud800", "prompt_id": "half an answer"}',
     ]
     output = run(str(write_json_lines(bad)))
     assert len(read(output)) == 6
-    failures = [json.loads(line) for line in (output / "_run" / "failures.jsonl").read_text().splitlines()]
+    failures = [json.loads(line) for line in (output / "__run__" / "failures.jsonl").read_text().splitlines()]
     reasons = {failure["prompt_id"]: failure["reason"] for failure in failures}
-    assert len(reasons) == 6
+    assert len(reasons) == 7
     assert "fills the context of 1024" in reasons["long"]
     assert "not valid Unicode" in reasons["half"]
+    assert "not valid Unicode" in reasons["half an answer"]
     assert "images, which this engine does not read" in reasons["pic"]
     assert any("'t' was given to another prompt" in reason for reason in reasons.values())
     assert any("rows.jsonl:2" in place for place in reasons)
-    assert "6 prompt(s) failed, for example" in capsys.readouterr().out
+    assert "7 prompt(s) failed, for example" in capsys.readouterr().out
+
+
+def test_metadata_that_is_no_json_fails_alone(run: Run, tmp_path: Path) -> None:
+    times = [datetime(2026, 1, 1), None]
+    rows = [{"prompt": f"Count to {i}.", "metadata": {"when": when}} for i, when in enumerate(times)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    output = run(str(tmp_path / "rows.parquet"))
+    assert {row.prompt for row in read(output)} == {"Count to 1."}
+    failures = (output / "__run__" / "failures.jsonl").read_text()
+    assert "has metadata that is not JSON (Object of type datetime" in failures
 
 
 def test_too_many_failures_end_the_run_and_what_was_finished_is_kept(
@@ -192,7 +225,7 @@ def test_too_many_failures_end_the_run_and_what_was_finished_is_kept(
         InputError, match=r"2 prompt\(s\) failed, and `max_failures` is 1; the first was .*rows.jsonl:601"
     ):
         run(file, max_failures=1, engine=engine, sampling=SamplingSettings(max_tokens=2), num_samples=1)
-    assert len(list((tmp_path / "out" / "_run").glob("journal.jsonl"))) == 1
+    assert len(list((tmp_path / "out" / "__run__").glob("journal.jsonl"))) == 1
     run(file, max_failures=2, engine=engine, sampling=SamplingSettings(max_tokens=2), num_samples=1)
     assert len(keyed(tmp_path / "out")) == 600
 
@@ -246,7 +279,7 @@ def test_an_image_that_is_missing_or_no_image_fails_alone(run: Run, tmp_path: Pa
     (first, second) = read(output)
     assert first.prompt_id == second.prompt_id == "good"
     assert (output / (first.images or [""])[0]).resolve() == tmp_path / "good.png"
-    text = (output / "_run" / "failures.jsonl").read_text()
+    text = (output / "__run__" / "failures.jsonl").read_text()
     assert text.count("is not an image") == 2
     assert f"{tmp_path / 'missing.png'} does not exist" in text
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import ClassVar
 
@@ -95,8 +95,30 @@ def test_domains_come_in_their_shares_from_the_start() -> None:
 
 def test_an_endless_task_gives_its_first_prompts() -> None:
     assert chosen(Endless(different=100), count=7) == [f"math{i}" for i in range(7)]
+    seen: list[None] = []
+    selection = Selection(task=Endless(different=5), part="all", seed=0, count=7, mix=None, excluded=())
     with pytest.raises(InputError, match="the task has only 5 different prompts of the part `all`; ask for fewer"):
-        chosen(Endless(different=5), count=7)
+        selection.prompts(lambda: seen.append(None))
+    assert len(seen) == 5
+
+
+def test_an_endless_task_whose_prompts_are_excluded_has_none() -> None:
+    most = [f"math{i}" for i in range(4)]
+    assert chosen(Endless(different=5), count=1, excluded=most) == ["math4"]
+    with pytest.raises(InputError, match="the task has no prompt in the part `all`"):
+        chosen(Endless(different=4), count=1, excluded=most)
+
+
+def test_an_endless_task_counts_what_can_be_used_and_reads_no_further() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Bad(Endless):
+        def prompts(self, part: Part, seed: int, domain: str | None = None) -> Iterator[TaskPrompt]:
+            yield TaskPrompt("row 0", None, "broken")
+            yield row(0)
+            yield row(1)
+            raise AssertionError("nobody wants more")
+
+    assert chosen(Bad(different=0), count=2) == ["math0", "math1"]
 
 
 def test_the_same_row_twice_is_one_prompt_and_an_id_with_two_prompts_is_a_problem() -> None:
@@ -109,6 +131,37 @@ def test_the_same_row_twice_is_one_prompt_and_an_id_with_two_prompts_is_a_proble
         "prompt_id 'math2' was given to another prompt before; ids must differ",
         "broken",
     ]
+    same = Rollout(prompt="What is this?", prompt_id="a")
+    pictures = [TaskPrompt(f"row {i}", replace(same, images=[f"{i}.png"])) for i in range(3)]
+    _, rows = Selection(task=Listed(rows=tuple(pictures)), part="all", seed=0, count=1, mix=None, excluded=()).prompts()
+    assert [entry.problem is None for entry in rows] == [True, False, False]
+
+
+def test_a_prompt_of_two_domains_counts_for_one_of_them() -> None:
+    rows = [row(i, d, prompt=f"prompt {i}") for i in range(40) for d in ("math", "code")]
+    same = [r._replace(rollout=replace(r.rollout, prompt_id=r.rollout.prompt or "")) for r in rows if r.rollout]
+    for number in (10, 20, 33, 40):
+        chosen(Listed(rows=tuple(same)), count=number, mix={"math": 1, "code": 1})  # it checks their number
+    with pytest.raises(InputError, match="prompts of the domain 'code' are wanted, but there are"):
+        chosen(Listed(rows=tuple(same)), count=41, mix={"math": 1, "code": 1})
+
+
+def test_a_row_that_cannot_be_used_is_told_of_once_whatever_the_domains() -> None:
+    broken = [TaskPrompt(f"broken {i}", None, "broken") for i in range(3)]
+    task = Listed(rows=(broken[0], *MIXED.rows[:50], *broken[1:]))
+    for mix in (None, {"math": 1.0, "code": 1.0}):
+        _, found = Selection(task=task, part="all", seed=0, count=9, mix=mix, excluded=()).prompts()
+        rows = list(found)
+        assert {entry.place for entry in rows if entry.rollout is None} == {"broken 0", "broken 1", "broken 2"}
+        assert len(rows) == 12
+    # nor do they take a turn of their domain
+    assert [entry.rollout.domain for entry in rows if entry.rollout] == ["code", "math"] * 4 + ["code"]
+
+
+def test_the_order_of_the_weights_does_not_matter() -> None:
+    assert quotas({"math": 1, "code": 1}, 3) == quotas({"code": 1, "math": 1}, 3)
+    one, other = (chosen(MIXED, count=31, mix=mix) for mix in ({"math": 1, "code": 1}, {"code": 1, "math": 1}))
+    assert one == other
 
 
 @pytest.mark.parametrize(
@@ -119,6 +172,9 @@ def test_the_same_row_twice_is_one_prompt_and_an_id_with_two_prompts_is_a_proble
         ({"mix": {"math": 1}}, "shares of domains are shares of a number; say how many prompts are wanted"),
         ({"count": 5, "mix": {"math": 1, "poetry": 1}}, "2 prompts of the domain 'poetry' are wanted, but there are 0"),
         ({"count": 5, "mix": {"math": -1}}, "`domain_mix` needs positive weights"),
+        ({"count": 5, "mix": {"math": float("inf")}}, "`domain_mix` needs positive weights"),
+        ({"count": 5, "mix": {}}, "`domain_mix` needs positive weights"),
+        ({"mix": {}}, "`domain_mix` needs positive weights"),
         ({"task": Listed(rows=()), "count": None}, "the task has no usable prompt in the part `all`"),
         ({"task": Endless(different=3), "count": None}, "this task never ends; say how many"),
     ],

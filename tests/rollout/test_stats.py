@@ -40,15 +40,17 @@ def folder(tmp_path: Path) -> Path:
     write_rollouts(math, tmp_path / "runs" / "rollouts-00000.parquet")
     code = completions([100, 6, 6, 6], prompt="c", domain="code", cut=1)
     write_rollouts(code, tmp_path / "runs" / "rollouts-00001.parquet")
-    (tmp_path / "runs" / "_run").mkdir()
-    (tmp_path / "runs" / "_run" / "journal.jsonl").write_text("not a row\n")
+    (tmp_path / "runs" / "__run__").mkdir()
+    (tmp_path / "runs" / "__run__" / "journal.jsonl").write_text("not a row\n")
     return tmp_path / "runs"
 
 
 def test_a_folder_is_described_on_the_terminal_and_in_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollout", "stats", str(folder)]) == 0
-    assert sorted(p.name for p in folder.iterdir() if p.suffix not in ("", ".parquet")) == FILES
-    found = json.loads((folder / "stats.json").read_text())
+    assert capsys.readouterr().err == ""
+    assert main(["rollout", "stats", str(folder)]) == 0
+    assert sorted(p.name for p in (folder / "__stats__").iterdir()) == FILES
+    found = json.loads((folder / "__stats__" / "stats.json").read_text())
     assert list(found["domains"]) == ["code", "math"]
     overall, math, code = found["overall"], found["domains"]["math"], found["domains"]["code"]
     known = np.array([1, 2, 3, 4, 8, 6, 6, 6])
@@ -69,7 +71,7 @@ def test_a_folder_is_described_on_the_terminal_and_in_files(folder: Path, capsys
     assert "L99 and gamma are lower bounds there" in out
     # of all: SSB = 30, SSW = 10, n0 = (8 - 22/8) / 2, so 4.95 and 2
     assert f"all domains 5 2 71.2% {0.01 ** (1 / 8):.6f}" in out
-    assert f"Done. Everything is under {folder}: stats.json, lengths.png, lengths.svg." in out
+    assert f"Done. Everything is under {folder / '__stats__'}: stats.json, lengths.png, lengths.svg." in out
 
 
 def test_nothing_is_said_of_bounds_when_next_to_nothing_was_cut(
@@ -121,9 +123,7 @@ def test_a_folder_that_cannot_be_written_to(folder: Path, tmp_path: Path, monkey
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "write_text", refuse)  # root, whom tests may run as, can write whatever the mode
-    sentence = (
-        rf"cannot write the statistics into {folder} \(Read-only file system\); name another folder with `--output`"
-    )
+    sentence = rf"cannot write the statistics into {folder}/__stats__ \(Read-only file system\); name another folder"
     with pytest.raises(InputError, match=sentence):
         stats(folder)
 

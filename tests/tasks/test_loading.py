@@ -49,7 +49,7 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_the_split_names_those_it_has(tmp_path: Path) -> None:
     write_lines(tmp_path / "train.jsonl", ROWS)
-    with refused(r"does not have the split 'test' of this task \(Unknown split .*'train'"):
+    with refused(r"no files that are called after the split 'test' .*\(Unknown split .*'train'.*give the file itself"):
         load(tmp_path, "test")
 
 

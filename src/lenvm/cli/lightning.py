@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lenvm.cli.options import OptionParser
 from lenvm.data import RolloutDataModule
 from lenvm.errors import InputError
 from lenvm.training import LengthValueModule
@@ -49,6 +50,14 @@ class _SaveRunConfig(SaveConfigCallback):
             )
 
 
+class _Parser(OptionParser, LightningArgumentParser):
+    """Lightning's parser, with errors of one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what is wrong with an option, without the command that jsonargparse puts before the option's name."""
+        super().error(message.replace(f" {sys.argv[1]}.", " "), ex)
+
+
 class LenvmCLI(LightningCLI):
     """LightningCLI for `LengthValueModule` and `RolloutDataModule`.
 
@@ -64,6 +73,7 @@ class LenvmCLI(LightningCLI):
             save_config_callback=_SaveRunConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            parser_class=_Parser,
             parser_kwargs={"prog": "lenvm"},
         )
 

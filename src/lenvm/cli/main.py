@@ -53,6 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"lenvm: error: unknown command {words[0]!r}; choose from {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    _without_foreign_bars()
     module, _, function = COMMANDS[words[0]].home.partition(":")
     run: Callable[[str, list[str]], None] = getattr(import_module(module), function)
     try:
@@ -77,6 +78,13 @@ def main(args: Sequence[str] | None = None) -> int:
         print("lenvm: interrupted; finished files and checkpoints are kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _without_foreign_bars() -> None:
+    """Bars of other libraries, for work of a moment, draw themselves into files, too; read when those are imported."""
+    if not sys.stderr.isatty():
+        for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+            os.environ.setdefault(name, "1")
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

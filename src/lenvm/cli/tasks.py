@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import auto_cli
 
+from lenvm.cli.options import OptionParser
 from lenvm.errors import InputError
 
 _TASKS: dict[str, str | dict[str, str]] = {
@@ -34,7 +39,7 @@ _WORDS: dict[str, dict[str, str]] = {
 
 def run(command: str, args: list[str]) -> None:
     """Runs one command."""
-    args = [_spelled(word) for word in args]
+    args = _with_blocks([_spelled(word) for word in args])
     words = _WORDS.get(command)
     if words and args and not args[0].startswith("-"):
         word, *args = args
@@ -43,11 +48,15 @@ def run(command: str, args: list[str]) -> None:
                 f"`lenvm {command}` has no {word!r}; choose from {', '.join(words)}, or give it options alone, which "
                 "begin with `--`."
             )
-        auto_cli(_load(words[word]), args=args, as_positional=True, prog=f"lenvm {command} {word}")
+        _call(_load(words[word]), args, as_positional=True, prog=f"lenvm {command} {word}")
         return
     task = _TASKS[command]
     components: Any = _load(task) if isinstance(task, str) else {name: _load(home) for name, home in task.items()}
-    auto_cli(components, args=args, as_positional=False, prog=f"lenvm {command}")
+    _call(components, args, as_positional=False, prog=f"lenvm {command}")
+
+
+def _call(components: Any, args: list[str], **options: Any) -> None:
+    auto_cli(components, args=args, parser_class=OptionParser, **options)
 
 
 def _spelled(word: str) -> str:
@@ -56,6 +65,21 @@ def _spelled(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _with_blocks(args: list[str]) -> list[str]:
+    """A task that is named by a YAML file is what stands in it: unlike other files, it holds no prompts."""
+    args = [part for word in args for part in (word.split("=", 1) if word.startswith("--task=") else [word])]
+    for place, (option, value) in enumerate(pairwise(args), 1):
+        if option == "--task" and value.endswith((".yaml", ".yml")) and Path(value).is_file():
+            block = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            if not (isinstance(block, dict) and "class_path" in block):
+                raise InputError(
+                    f"{value} must name a class by `class_path`, as configs/task/gsm8k.yaml does; a whole recipe goes "
+                    "to `--config`."
+                )
+            args[place] = json.dumps(block)
+    return args
 
 
 def _load(home: str) -> Callable[..., object]:

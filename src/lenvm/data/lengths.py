@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lenvm.data.encoding import RolloutEncoder
@@ -68,7 +69,8 @@ def read_lengths(files: Sequence[Path], encoder: RolloutEncoder | None) -> Compl
     lengths, finished, prompts, domains = [], [], [], []
     known: dict[str, int] = {}
     columns = SpinnerColumn(), TextColumn("{task.description} {task.completed:,} rows"), TimeElapsedColumn()
-    with Progress(*columns, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Reading", total=None)
         for file in files:
             for chunk in _from_columns(file) if _has_plain_columns(file) else _from_rows(file, encoder):

@@ -48,7 +48,7 @@ def find_files(sources: Sequence[str | Path]) -> list[Path] | None:
     files: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            shards = sorted(p for p in source.rglob("*") if p.name.endswith(_SUFFIXES) and _is_shard(p, source))
+            shards = data_files(source)
             if not shards:
                 raise InputError(
                     f"the folder {source} holds no rollouts: expected files ending in {', '.join(_SUFFIXES)}."
@@ -61,6 +61,11 @@ def find_files(sources: Sequence[str | Path]) -> list[Path] | None:
         else:
             return None
     return files
+
+
+def data_files(folder: Path) -> list[Path]:
+    """All files in a folder, and in folders of it, that may hold rows, in order."""
+    return sorted(p for p in folder.rglob("*") if p.name.endswith(_SUFFIXES) and _is_shard(p, folder))
 
 
 def _is_shard(path: Path, folder: Path) -> bool:

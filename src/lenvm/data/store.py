@@ -18,6 +18,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.reading import RawRow, find_files, read_hub_rows, read_rows
@@ -87,7 +88,9 @@ def open_store(
     if files is None and len(sources) > 1:
         missing = next(source for source in sources if not Path(source).exists())
         raise InputError(f"{missing} does not exist; expected files or folders of rollouts.")
-    _check_tokenizer(files or [], encoder, columns)
+    ids_column = "completion_ids" if columns is None else columns.get("completion_ids")
+    if ids_column is not None:
+        check_shards(files or [], encoder.tokenizer, ids_column, "give the generator's with `--data.tokenizer`")
     folder = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "lenvm"
     name = _cache_name(sources, files, encoder, [columns, hub_split, on_bad_row])
     path = folder / f"{name}.arrow"
@@ -102,22 +105,31 @@ def open_store(
     return datasets.Dataset.from_file(str(path)).with_format("arrow"), report
 
 
-def _check_tokenizer(files: list[Path], encoder: RolloutEncoder, columns: dict[str, str] | None) -> None:
-    """Refuses shards whose ids come from another tokenizer: they would be valid numbers with another meaning."""
-    ids_column = "completion_ids" if columns is None else columns.get("completion_ids")
+def check_shards(files: list[Path], tokenizer: PreTrainedTokenizerBase, ids_column: str, advice: str) -> None:
+    """Refuses shards whose ids come from another tokenizer: they would be valid numbers with another meaning.
+
+    Args:
+        files: the shards.
+        tokenizer: the one that is to read them.
+        ids_column: name of the column with the completions' token ids.
+        advice: what to do about it, as part of a sentence.
+
+    Raises:
+        InputError: for the first of them.
+    """
     mine: str | None = None
     for file in files:
         facts = shard_facts(file)
         theirs = facts.get("tokenizer")
-        if theirs is None or ids_column is None:
+        if theirs is None:
             continue
-        mine = mine or fingerprint(encoder.tokenizer)
+        mine = mine or fingerprint(tokenizer)
         if theirs != mine and _brings_ids(file, ids_column):
             generator = facts.get("generator")
             raise InputError(
                 f"{file} was sampled with the tokenizer {theirs}{f' (of {generator})' if generator else ''}, but the "
-                f"tokenizer given is {mine} ({encoder.tokenizer.name_or_path}), to which its token ids mean something "
-                "else; give the generator's with `--data.tokenizer`, or sample anew."
+                f"tokenizer given is {mine} ({tokenizer.name_or_path}), to which its token ids mean something "
+                f"else; {advice}, or sample anew."
             )
 
 

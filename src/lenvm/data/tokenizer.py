@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -16,11 +17,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     Raises:
         InputError: if there is none, or if it has no end-of-text token.
     """
+    if name.startswith((".", "/", "~")) and not Path(name).exists():
+        raise InputError(f"could not load a tokenizer from {name!r}: nothing is there; check the path.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"could not load a tokenizer from {name!r}: {reason} Check the name or folder.") from error
+        reason = str(error).strip().splitlines()[0].rstrip(" .:")
+        raise InputError(f"could not load a tokenizer from {name!r}: {reason}. Check the name or folder.") from error
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of {name!r} has no end-of-text token, so no completion ever ends; "

@@ -28,8 +28,8 @@ def load_generator(name: str, revision: str | None = None) -> PreTrainedModel:
             name, revision=revision, dtype="auto", use_safetensors=True
         )
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"could not load the generator {name!r}: {reason} Check the name or folder.") from error
+        reason = str(error).strip().splitlines()[0].rstrip(" .:")
+        raise InputError(f"could not load the generator {name!r}: {reason}. Check the name or folder.") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)  # type: ignore[arg-type]
     model.eval()
@@ -46,8 +46,8 @@ def identity(name: str, revision: str | None = None) -> str:
         try:
             commit: str | None = getattr(AutoConfig.from_pretrained(name, revision=revision), "_commit_hash", None)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"could not find the generator {name!r}: {reason} Check the name or folder.") from error
+            reason = str(error).strip().splitlines()[0].rstrip(" .:")
+            raise InputError(f"could not find the generator {name!r}: {reason}. Check the name or folder.") from error
         return commit or revision or "unknown"
     digest = hashlib.sha256()
     for file in sorted(Path(name).iterdir()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class FailureLog:
             InputError: if it is one too many.
         """
         self.count += 1
+        failed = failed._replace(reason=_without_name(failed))
         self.first = self.first or f"{failed.prompt_id}: {failed.reason}"
         if self._file is not None:
             self._file.write(json.dumps(failed._asdict()) + "\n")
@@ -55,3 +57,8 @@ class FailureLog:
     ) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _without_name(failed: Failed) -> str:
+    """The reason as the end of a sentence that begins with the prompt's id."""
+    return re.sub(f"^prompt {re.escape(failed.prompt_id)}:? ", "", failed.reason).rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from lenvm.data.reading import data_files
 from lenvm.data.rollout import Rollout
 from lenvm.data.writing import write_rollouts
 from lenvm.errors import InputError
@@ -20,8 +22,9 @@ from lenvm.rollout.manifest import Manifest, Totals
 
 _SHARD = re.compile(r"rollouts-(\d+)\.parquet")
 _MAY_GROW = ("num_samples", "prompts")
-BOOKKEEPING = "_run"
-"""Folder inside the folder: settings, manifest, journal, failures and lock; `lenvm fit` does not look into it."""
+BOOKKEEPING = "__run__"
+"""Folder inside the folder: settings, manifest, journal, failures, lock. Neither `lenvm fit` nor pyarrow nor `datasets`
+look into a folder of such a name."""
 
 
 class RolloutFolder:
@@ -53,7 +56,7 @@ class RolloutFolder:
         self.bookkeeping = path / BOOKKEEPING
         _check_folder(path)
         check_settings(path, settings)
-        self.bookkeeping.mkdir(parents=True, exist_ok=True)
+        _make(self.bookkeeping)
         self._lock = _locked(self.bookkeeping / "lock")
         for partial in path.glob("*.partial"):
             partial.unlink()
@@ -136,7 +139,7 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
         InputError: naming the first difference.
     """
     file = path / BOOKKEEPING / "settings.json"
-    if not file.exists():
+    if not file.exists() or _is_empty(path):
         return
     before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     for name in {**before, **settings}:
@@ -153,10 +156,28 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"`output` must be a folder, but {path} is a file; choose another name.")
-    if path.is_dir() and not (path / BOOKKEEPING).exists() and any(path.glob("*.parquet")):
+    if path.is_dir() and not (path / BOOKKEEPING).exists() and (others := data_files(path)):
         raise InputError(
-            f"{path} holds Parquet files that `lenvm rollout` did not write; choose another folder with `--output`."
+            f"{path} holds data that `lenvm rollout` did not write, such as {others[0].name}; choose another folder "
+            "with `--output`."
         )
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing was finished yet, so that no setting matters."""
+    journal = path / BOOKKEEPING / "journal.jsonl"
+    return not (journal.exists() and journal.stat().st_size) and not any(path.glob("rollouts-*.parquet"))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"cannot write to {folder.parent} ({error.strerror}); choose another folder with `--output`."
+        ) from error
 
 
 def _locked(path: Path) -> FileLock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +40,13 @@ class Journal:
         self._file.truncate(self._end)
 
     def entries(self) -> list[Entry]:
-        """All lines in the order they came."""
+        """All lines in the order they came; what a loss of power has damaged is passed over, and sampled again."""
         self._file.seek(0)
         found, offset = [], 0
         for line in self._lines():
-            row = json.loads(line)
-            found.append(Entry(row["prompt_id"], row["metadata"]["sample"], offset))
+            with suppress(ValueError):
+                row = json.loads(line)
+                found.append(Entry(row["prompt_id"], row["metadata"]["sample"], offset))
             offset += len(line)
         return found
 

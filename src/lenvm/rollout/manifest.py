@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ class Manifest:
             InputError: if it cannot be read.
         """
         completions = tokens = cut = 0
-        with _full_disk_as_os_error(), self._db:
+        with _as_os_error(self._path), self._db:
             for batch in _columns(shard):
                 ids, reasons = batch["completion_ids"], batch["finish_reason"]
                 completions += len(batch)
@@ -106,7 +107,7 @@ class Manifest:
         self._db.close()
         for suffix in ("", "-journal"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        with _full_disk_as_os_error():
+        with _as_os_error(self._path):
             self._db = sqlite3.connect(self._path)
             self._db.executescript(f"{_TABLES} PRAGMA user_version = {_FORMAT};")
         return {}
@@ -125,7 +126,7 @@ class PromptIds:
 
     def add(self, prompt_id: str, digest: bytes = b"") -> bytes | None:
         """Adds an id; returns the digest that it had already, None if it is new."""
-        with _full_disk_as_os_error():
+        with _as_os_error("a temporary file of SQLite, where TMPDIR says"):
             added = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (prompt_id, digest)).rowcount
         if added:
             return None
@@ -133,6 +134,9 @@ class PromptIds:
             0
         ]
         return digest_before
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM seen").fetchone()[0])
 
     def __contains__(self, prompt_id: object) -> bool:
         return self._db.execute("SELECT 1 FROM seen WHERE prompt_id = ?", (prompt_id,)).fetchone() is not None
@@ -180,11 +184,12 @@ def _numbers(bitmap: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def _full_disk_as_os_error() -> Iterator[None]:
-    """SQLite has its own way of saying that there is no space."""
+def _as_os_error(place: Path | str) -> Iterator[None]:
+    """SQLite has its own way of saying that there is no space, or that a quota is used up."""
+    reasons = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device") from error
+        if (number := reasons.get(error.sqlite_errorcode & 0xFF)) is not None:
+            raise OSError(number, os.strerror(number), str(place)) from error
         raise

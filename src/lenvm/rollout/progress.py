@@ -25,7 +25,8 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 def reading_prompts() -> Iterator[Callable[[], None]]:
     """A counter on the terminal while prompts are chosen; yields what is called for every row."""
     columns = SpinnerColumn(), TextColumn("Reading prompts: {task.completed:,} rows"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         rows = 0
 
@@ -90,8 +91,9 @@ class RolloutProgress:
         Raises:
             InputError: if it is one too many.
         """
-        self._open.pop(failed.prompt_id, None)
         self._failures.add(failed)
+        if self._open.pop(failed.prompt_id, None) is not None:
+            self._advance()
 
     def ask(self, prompt_id: str, samples: int) -> None:
         """A prompt is under way."""
@@ -137,8 +139,12 @@ class RolloutProgress:
 
     def _facts(self) -> str:
         facts = f"{self._done:,}/{self._total:,} prompts"
+        if self._failures.count:
+            facts += f", {self._failures.count:,} failed"
         if self.completions:
-            facts += f", {self.tokens / self.seconds:,.0f} tokens/s, {self.cut / self.completions:.1%} cut"
+            # a server may tell no tokens
+            done, unit = (self.tokens, "tokens") if self.tokens else (self.completions, "completions")
+            facts += f", {done / self.seconds:,.0f} {unit}/s, {self.cut / self.completions:.1%} cut"
             unasked = max(self._total - self._done - len(self._open), 0)
             left = sum(self._open.values()) + unasked * self._samples_asked / self._prompts_asked
             facts += f", {timedelta(seconds=round(self.seconds / self.completions * left))} left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -47,7 +48,7 @@ class RequestStream:
                     self._progress.fail(Failed(row.place, row.problem or "cannot be used"))
                 elif not (samples := self._missing(row.rollout.prompt_id)):
                     self._progress.skip()
-                elif (problem := self._image_problem(row.rollout)) is not None:
+                elif (problem := _unwritable(row.rollout) or self._image_problem(row.rollout)) is not None:
                     self._progress.fail(Failed(row.rollout.prompt_id, problem))
                 else:
                     asked.append((row.rollout, samples))
@@ -98,6 +99,17 @@ class RequestStream:
             except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
                 return f"{path} is not an image ({' '.join(str(error).split())[:120]})"
         return None
+
+
+def _unwritable(rollout: Rollout) -> str | None:
+    """What of a prompt no shard can hold: found after sampling, it would keep all rows beside it out of a shard."""
+    try:
+        json.dumps(vars(rollout), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "not valid Unicode: half of a surrogate pair"
+    except (TypeError, ValueError) as error:
+        return f"has metadata that is not JSON ({error})"
+    return None
 
 
 def check_prompt_format(engine: AbstractEngine, prompt_format: PromptFormat) -> None:

@@ -29,7 +29,7 @@ from lenvm.rollout.engines import (
 )
 from lenvm.rollout.failures import FailureLog
 from lenvm.rollout.folder import RolloutFolder, check_settings
-from lenvm.rollout.manifest import prompt_ids_in
+from lenvm.rollout.manifest import Totals, prompt_ids_in
 from lenvm.rollout.progress import RolloutProgress, reading_prompts
 from lenvm.rollout.requests import RequestStream, check_prompt_format
 from lenvm.rollout.selection import Selection, parse_mix
@@ -50,7 +50,7 @@ def rollout(
     seed: int = 0,
     domain_mix: dict[str, float] | str | None = None,
     part: Part = "all",
-    exclude: list[Path] | None = None,
+    exclude: Path | list[Path] | None = None,
     engine: EngineName | AbstractEngine = "transformers",
     sampling: SamplingSettings = SamplingSettings(),
     revision: str | None = None,
@@ -76,7 +76,7 @@ def rollout(
         seed: decides which prompts are chosen; completions have `sampling.seed`.
         domain_mix: weights of the prompts' domains, such as `math=1,code=2`; needs `prompts`.
         part: `train` and `test` are parts of a task that share no prompt, in any run; `all` is both.
-        exclude: folders or files of rollouts whose prompts are left out.
+        exclude: a folder or file of rollouts whose prompts are left out, or a list of them.
         engine: `transformers`, `vllm`, `openai` (servers), or an engine by class name with its options
             (`--engine VLLMEngine --engine.data_parallel 4`).
         sampling: temperature, filters, limits and seed.
@@ -87,7 +87,8 @@ def rollout(
         rows_per_shard: completions per shard. Before they are in one they are safe in a journal.
         max_failures: how many prompts may fail (unreadable, too long, refused by a server) before the run stops; they
             are listed in the folder, and tried again by the next run.
-        dry_run: read, choose and encode all prompts, and say what there is to do, without sampling.
+        dry_run: read, choose and encode all prompts, and say what there is to do, without sampling; what only a
+            started engine knows, such as its context, is not looked at.
     """
     for name, value in (("num_samples", num_samples), ("rows_per_shard", rows_per_shard)):
         if value < 1:
@@ -96,6 +97,8 @@ def rollout(
     check_prompt_format(runner, prompt_format)
     mix = parse_mix(domain_mix) if isinstance(domain_mix, str) else domain_mix
     policy = _policy(generator, revision, sampling, runner)
+    left_out = [exclude] if isinstance(exclude, Path) else exclude or []
+    excluded = prompt_ids_in(left_out)
     settings = {
         "generator": generator,
         "revision": None if policy.tokenizer is None else identity(generator, revision),
@@ -107,12 +110,12 @@ def rollout(
         "part": part,
         "seed": seed,
         "domain_mix": mix,
+        "exclude": {"paths": [str(path) for path in left_out], "prompts": len(excluded)} if left_out else None,
         "prompts": prompts,
         "num_samples": num_samples,
     }
     check_settings(output, settings)
     noted = {"versions": {"lenvm": __version__, **runner.versions()}}
-    excluded = prompt_ids_in(exclude or [])
     selection = Selection(task=source, part=part, seed=seed, count=prompts, mix=mix, excluded=excluded)
     encoder = None
     if policy.tokenizer is not None and not runner.wants_messages:
@@ -129,7 +132,8 @@ def rollout(
     ):
         stream = RequestStream(rows, encoder, runner, lambda p: folder.missing(p, num_samples), progress)
         _sample(runner, policy, iter(stream), folder, progress)
-        _report(folder, failures, progress)
+        there = folder.totals()
+    _report(output, there, failures, progress)
 
 
 def _sample(
@@ -178,18 +182,20 @@ def _rehearse(
     print(f"Dry run: {prompts:,} prompts of {tokens:,} tokens ask for {prompts * num_samples:,} completions.")
 
 
-def _report(folder: RolloutFolder, failures: FailureLog, progress: RolloutProgress) -> None:
-    there = folder.totals()
+def _report(output: Path, there: Totals, failures: FailureLog, progress: RolloutProgress) -> None:
     if failures.count:
         print(f"{failures.count} prompt(s) failed, for example {failures.first}; all of them: {failures.path}.")
     if there.completions == 0:
         raise InputError(f"nothing was sampled; the first prompt failed: {failures.first}.")
     if progress.completions:
-        speed = progress.tokens / progress.seconds
-        print(f"Sampled {progress.completions:,} completions at {speed:,.0f} tokens/s.")
+        speed = f"{progress.tokens / progress.seconds:,.0f} tokens/s"
+        if not progress.tokens:  # a server may tell texts alone
+            speed = f"{progress.completions / progress.seconds:,.1f} completions/s"
+        print(f"Sampled {progress.completions:,} completions at {speed}.")
+    tokens = f"{there.tokens:,} tokens, " if there.tokens else ""
     print(
-        f"Done. {there.completions:,} completions of {there.prompts:,} prompts, {there.tokens:,} tokens, "
-        f"{there.cut / there.completions:.1%} cut by the limit, are in {folder.path}."
+        f"Done. {there.completions:,} completions of {there.prompts:,} prompts, {tokens}"
+        f"{there.cut / there.completions:.1%} cut by the limit, are in {output}."
     )
 
 

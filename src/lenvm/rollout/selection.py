@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from lenvm.tasks import AbstractTask, Part, TaskPrompt
 _EVERYTHING = 2**64 - 1
 _LEAST_BUFFER = 1 << 16
 _FRUITLESS = 10_000
-"""So many prompts in a row that are no news, for each one that is wanted, mean that an endless task has no more."""
+"""So many prompts in a row that are no news mean that an endless task has no more."""
 
 Stream = Callable[[], Iterator[TaskPrompt]]
 
@@ -54,7 +55,7 @@ class Selection:
         if self.count is None and (self.task.is_endless or self.mix):
             what = "this task never ends" if self.task.is_endless else "shares of domains are shares of a number"
             raise InputError(f"{what}; say how many prompts are wanted with `--prompts`.")
-        if self.mix is not None and not (self.mix and all(weight > 0 for weight in self.mix.values())):
+        if self.mix is not None and not (self.mix and all(0 < weight < math.inf for weight in self.mix.values())):
             raise InputError(f"`domain_mix` needs positive weights, got {self.mix}.")
 
     def prompts(self, tick: Callable[[], None] = lambda: None) -> tuple[int, Iterator[TaskPrompt]]:
@@ -68,41 +69,59 @@ class Selection:
         """
         shares = {None: self.count} if self.mix is None else quotas(self.mix, self.count or 0)
         streams: dict[str | None, Iterator[TaskPrompt]] = {}
-        total, seen = 0, PromptIds()
+        total, seen, tried, problems = 0, PromptIds(), PromptIds(), list[str]()
         for domain, share in shares.items():
             stream = partial(self.task.prompts, self.part, self.seed, domain)
             if self.task.is_endless:
+                for _ in self._first(stream(), domain, share or 0, tried):
+                    tick()
                 streams[domain], found = self._first(stream(), domain, share or 0, seen), share or 0
             else:
-                threshold, found = self._threshold(stream, share, tick)
+                threshold, found = self._threshold(stream, share, tried, problems, tick)
                 streams[domain] = self._distinct(self._below(stream(), threshold), seen)
             if share is not None and found < share:
                 whose = "" if domain is None else f" of the domain {domain!r}"
                 raise InputError(
-                    f"{share} prompts{whose} are wanted, but there are {found} in the part `{self.part}`; ask for "
-                    "fewer with `--prompts`, or change `--domain_mix` or `--part`."
+                    f"{share} prompts{whose} are wanted, but there are {found} in the part `{self.part}`"
+                    f"{_first_of(problems)}; ask for fewer with `--prompts`, or change `--domain_mix` or `--part`."
                 )
             total += found
         if total == 0:
-            raise InputError(f"the task has no usable prompt in the part `{self.part}`.")
+            raise InputError(f"the task has no usable prompt in the part `{self.part}`{_first_of(problems)}.")
         if self.mix is None:
             return total, streams[None]
         return total, _interleaved(streams, self.mix)
 
-    def _threshold(self, stream: Stream, share: int | None, tick: Callable[[], None]) -> tuple[int, int]:
-        """The largest key that is taken, and how many keys that makes."""
+    def _threshold(
+        self,
+        stream: Stream,
+        share: int | None,
+        taken: PromptIds,
+        problems: list[str],
+        tick: Callable[[], None],
+    ) -> tuple[int, int]:
+        """The largest key that is taken, and how many keys that makes beside those that a domain before has taken.
+
+        The first row that cannot be used is noted among the problems.
+        """
 
         def keys() -> Iterator[int]:
             for row in stream():
                 tick()
-                if row.rollout is not None and row.rollout.prompt_id not in self.excluded:
-                    yield _key(self.seed, row.rollout.prompt_id)
+                if row.rollout is None:
+                    problems.append(f"{row.place}: {row.problem}")
+                    del problems[1:]
+                elif row.rollout.prompt_id not in self.excluded:
+                    key = _key(self.seed, row.rollout.prompt_id)
+                    if self.mix is None or str(key) not in taken:
+                        yield key
 
         if share is not None:
             smallest = smallest_keys(keys(), share)
+            for key in smallest if self.mix is not None else ():
+                taken.add(str(key))
             return (int(smallest[-1]), len(smallest)) if len(smallest) else (0, 0)
-        ids = PromptIds()
-        return _EVERYTHING, sum(ids.add(str(key)) is None for key in keys())
+        return _EVERYTHING, sum(taken.add(str(key)) is None for key in keys())
 
     def _below(self, rows: Iterator[TaskPrompt], threshold: int) -> Iterator[TaskPrompt]:
         for row in rows:
@@ -112,10 +131,14 @@ class Selection:
                 yield row
 
     def _distinct(self, rows: Iterator[TaskPrompt], seen: PromptIds) -> Iterator[TaskPrompt]:
-        """Each prompt once; an id that comes again with another prompt is a problem of its row."""
+        """Each prompt once; an id that comes again with another prompt is a problem of its row.
+
+        Rows that cannot be used have no domain and come with all of them; they are told of once, too.
+        """
         for row in rows:
             if row.rollout is None:
-                yield row
+                if seen.add(f"\0{row.place}") is None:
+                    yield row
                 continue
             digest = _digest(row)
             before = seen.add(row.rollout.prompt_id, digest)
@@ -128,32 +151,41 @@ class Selection:
     def _first(
         self, rows: Iterator[TaskPrompt], domain: str | None, count: int, seen: PromptIds
     ) -> Iterator[TaskPrompt]:
-        fresh = self._distinct(self._below(_giving_up(rows, seen), _EVERYTHING), seen)
         found = 0
-        for row in islice(fresh, count):
-            found += 1
+        for row in self._distinct(self._below(self._giving_up(rows, seen), _EVERYTHING), seen):
             yield row
-        if found < count:
-            whose = "the task" if domain is None else f"the domain {domain!r}"
-            raise InputError(f"{whose} has only {found} different prompts of the part `{self.part}`; ask for fewer.")
+            found += row.rollout is not None
+            if found == count:
+                return
+        whose = "the task" if domain is None else f"the domain {domain!r}"
+        if found == 0:
+            raise InputError(f"{whose} has no prompt in the part `{self.part}`; check `--domain_mix` and the task.")
+        raise InputError(f"{whose} has only {found} different prompts of the part `{self.part}`; ask for fewer.")
+
+    def _giving_up(self, rows: Iterator[TaskPrompt], seen: PromptIds) -> Iterator[TaskPrompt]:
+        """Ends an endless stream that brings nothing new any more."""
+        fruitless = 0
+        for row in rows:
+            known = row.rollout is None or row.rollout.prompt_id in seen or row.rollout.prompt_id in self.excluded
+            fruitless = fruitless + 1 if known else 0
+            if fruitless > _FRUITLESS:
+                return
+            yield row
 
 
-def _giving_up(rows: Iterator[TaskPrompt], seen: PromptIds) -> Iterator[TaskPrompt]:
-    """Ends an endless stream that brings nothing new any more."""
-    fruitless = 0
-    for row in rows:
-        known = row.rollout is None or row.rollout.prompt_id in seen
-        fruitless = fruitless + 1 if known else 0
-        if fruitless > _FRUITLESS:
-            return
-        yield row
+def _first_of(problems: list[str]) -> str:
+    return f" (the first row that cannot be used is {problems[0]})" if problems else ""
 
 
 def schedule(mix: dict[str, float]) -> Iterator[str]:
-    """Domains without end, every beginning of it as close to the weights as whole numbers allow."""
+    """Domains without end, every beginning of it as close to the weights as whole numbers allow.
+
+    It does not depend on the order in which the weights are given.
+    """
     total, given = sum(mix.values()), Counter[str]()
+    names = sorted(mix)
     for place in range(1, 1 << 62):
-        name = max(mix, key=lambda n: mix[n] / total * place - given[n])
+        name = max(names, key=lambda n: mix[n] / total * place - given[n])
         given[name] += 1
         yield name
 

@@ -42,7 +42,7 @@ def stats(
         folder: a folder of shards, or one file of rollouts.
         tokenizer: hub name or folder of the generator's tokenizer; only text rows need it, rows with ids do not.
         prompt_format: how the prompts of text rows become tokens, as in `lenvm fit`: `auto`, `chat` or `plain`.
-        output: folder for the files; default: the folder itself, or beside a file, with its name in front.
+        output: folder for the files; default: `__stats__` in the folder, or beside a file, with its name in front.
     """
     files = find_files([folder])
     if files is None:
@@ -57,7 +57,8 @@ def stats(
         )
     domains = _by_domain(lengths)
     _print(overall, domains)
-    target, prefix = (folder, "") if folder.is_dir() else (folder.parent, f"{folder.name}.")
+    # a name that those who read the folder as a table pass over
+    target, prefix = (folder / "__stats__", "") if folder.is_dir() else (folder.parent, f"{folder.name}.")
     names = _write(folder, overall, domains, lengths, output or target, "" if output else prefix)
     print(f"Done. Everything is under {output or target}: {', '.join(names)}.")
 

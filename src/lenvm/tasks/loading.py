@@ -138,6 +138,11 @@ def _explained(source: str, split: str, error: Exception) -> str:
         )
     if isinstance(error, StopIteration):
         return f"{source} is empty: expected at least one row."
+    if "Unknown split" in message and Path(source).expanduser().is_dir():
+        return (
+            f"{source} has no files that are called after the split {split!r} of this task ({message}); give the file "
+            "itself as `source`, or name it so."
+        )
     if "Unknown split" in message or "BuilderConfig" in message:
         return f"{source} does not have the split {split!r} of this task ({message}); check `source` and `revision`."
     if column := re.match(r"No match for FieldRef.Name\((\w+)\)", message):

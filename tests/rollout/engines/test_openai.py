@@ -175,7 +175,7 @@ def _text(text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("prompt", "parts"),
     [
-        ("Which colour?", [_text("Which colour?"), 0, 1]),
+        ("Which colour?", [0, 1, _text("Which colour?")]),
         ("First <image> then <image>?", [_text("First "), 0, _text(" then "), 1, _text("?")]),
         (
             [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, _text("Which?")]}],
@@ -252,7 +252,7 @@ def test_the_model_is_the_only_one_served_or_named(serve: Serve, complete: Compl
     complete([two], requests_for(1), model="b")
     assert two.bodies[0]["model"] == "b"
     silent = serve(models=lambda: Reply({"detail": "Not Found"}, 404))
-    with pytest.raises(InputError, match=r"does not list its models; set `model`"):
+    with pytest.raises(InputError, match=r"does not list its models; check `urls`, .*, or set `model` to the one"):
         complete([silent], requests_for(1))
     assert len(complete([silent], requests_for(1), model="b")) == 1
 

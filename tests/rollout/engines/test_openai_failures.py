@@ -121,9 +121,13 @@ def test_not_found_names_url_model_and_what_is_served(serve: Serve, complete: Co
     server = serve(lambda number, seen: Reply({"error": {"message": "The model `x` does not exist."}}, 404))
     with pytest.raises(InputError) as caught:
         complete([server], requests_for(3), concurrency=1, model="x")
-    assert f"{server.url}/v1 answered 404 for model x: The model `x` does not exist." in str(caught.value)
-    assert "it serves policy: set `model`" in str(caught.value)
+    assert (
+        f"{server.url}/v1 answered 404 for model x: The model `x` does not exist; it serves policy: set `model`."
+        in str(caught.value)
+    )
     assert len(server.seen) == 1
+    with pytest.raises(InputError, match="correct `urls` or `endpoint`"):
+        complete([server], requests_for(1), model="policy")
 
 
 @pytest.mark.parametrize("status", [400, 422, 413])

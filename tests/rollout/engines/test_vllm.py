@@ -118,13 +118,31 @@ def test_the_limit_and_a_stop_text_end_completions(
     assert not any("Answer" in (row.completion or "") for row in stopped)
 
 
-def test_a_prompt_that_fills_the_context_fails_alone(replica: VLLMReplica, requests: list[SamplingRequest]) -> None:
+def test_stop_texts_end_the_same_completions_as_with_transformers(
+    replica: VLLMReplica,
+    requests: list[SamplingRequest],
+    tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for stop in ("=", "swer: ", "<|end|>"):
+        settings = SamplingSettings(max_tokens=40, temperature=0, stop=(stop, "never written"))
+        monkeypatch.setattr(replica, "_sampling", settings)
+        one = [request._replace(samples=(0,)) for request in requests]
+        sampler = TransformersSampler(load_generator(str(POLICY_FOLDER)), tokenizer, settings)
+        theirs = {(r.prompt_id, (r.metadata or {})["sample"]): r for r in strictly(sampler.sample(one))}
+        ours = sampled(replica, one)
+        assert sum(ours[key] == row for key, row in theirs.items()) >= 0.95 * len(theirs)
+
+
+def test_prompts_that_vllm_does_not_take_fail_alone(replica: VLLMReplica, requests: list[SamplingRequest]) -> None:
     long = SamplingRequest([5] * 1024, Rollout(prompt_ids=[5], prompt_id="long"), (0,))
-    outcomes = list(replica.sample(iter([long, requests[0]])))
-    (failed,) = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    assert failed.prompt_id == "long"
-    assert "the prompt has 1024 tokens and fills the context of 1024" in failed.reason
-    assert len(outcomes) == 5
+    strange = SamplingRequest([5, 10_000], Rollout(prompt_ids=[5], prompt_id="strange"), (0,))
+    outcomes = list(replica.sample(iter([long, strange, requests[0]])))
+    reasons = {outcome.prompt_id: outcome.reason for outcome in outcomes if isinstance(outcome, Failed)}
+    assert reasons.keys() == {"long", "strange"}
+    assert "the prompt has 1024 tokens and fills the context of 1024" in reasons["long"]
+    assert "10000 is out of vocabulary" in reasons["strange"]
+    assert len(outcomes) == 6
 
 
 def test_requests_are_pulled_as_there_is_room(replica: VLLMReplica, requests: list[SamplingRequest]) -> None:

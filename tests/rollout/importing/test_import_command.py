@@ -134,7 +134,7 @@ def test_an_output_that_is_a_file_or_a_running_folder_is_refused(
     with pytest.raises(InputError, match=r"`output` must be a folder, but .*out is a file"):
         run_import(write_json_lines([ROW]))
     (tmp_path / "out").unlink()
-    (tmp_path / "out" / "_run").mkdir(parents=True)
+    (tmp_path / "out" / "__run__").mkdir(parents=True)
     with pytest.raises(InputError, match="out belongs to a run of `lenvm rollout`"):
         run_import(write_json_lines([ROW]))
 

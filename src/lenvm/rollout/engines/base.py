@@ -51,7 +51,8 @@ class SamplingRequest(NamedTuple):
             noted: more for the rollout's metadata.
         """
         known = vars(self.rollout) | {
-            "completion": text,
+            # half a surrogate pair, which a server can send, is no text that a file could hold
+            "completion": text.encode(errors="replace").decode(),
             "prompt_ids": None if completion_ids is None else prompt_ids or self.prompt_ids,
             "completion_ids": completion_ids,
             "finish_reason": finish_reason,

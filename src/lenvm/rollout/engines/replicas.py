@@ -136,11 +136,11 @@ class Replicas:
         return InputError(f"an engine process ended with exit code {code}; {_GOES_ON}.")
 
     def _end(self) -> None:
-        for link in (*self._links, *self._theirs):
-            link.close()
         started = [process for process in self._processes if process.pid is not None]
         for process in started:
             process.terminate()
+        for link in (*self._links, *self._theirs):
+            link.close()
         for process in started:
             process.join(_PATIENCE)
             process.kill()

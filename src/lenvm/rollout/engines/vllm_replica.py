@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.rollout.engines.base import Failed, Outcome, SamplingRequest, request_seed
+from lenvm.rollout.engines.images import messages_with_images
 
 _AHEAD = 2
 _SHARE_OF_RAM = 0.25
@@ -33,6 +34,7 @@ class VLLMReplica:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         import vllm
+        from vllm.exceptions import VLLMClientError
         from vllm.platforms import current_platform
 
         if current_platform.is_cpu():
@@ -42,11 +44,12 @@ class VLLMReplica:
         try:
             self._llm = vllm.LLM(**arguments)
         except (ValueError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0][:300]
+            reason = " ".join(str(error).split())[:400]
             raise InputError(f"vLLM could not load {arguments['model']!r}: {reason}") from error
         self._engine = self._llm.llm_engine
         self._context: int = self._llm.model_config.max_model_len
         self._sampling, self._params = sampling, vllm.SamplingParams
+        self._refusal: type[Exception] = VLLMClientError  # no ValueError
         self._tokenizer: PreTrainedTokenizerBase = self._llm.get_tokenizer()
         self._eos = self._end_tokens()
         self._open: dict[str, tuple[SamplingRequest, int]] = {}
@@ -82,7 +85,7 @@ class VLLMReplica:
                 self._count += 1
                 self._engine.add_request(name, prompt, self._settings(request, first, count, room))
                 self._open[name] = (request._replace(samples=tuple(range(first, first + count))), count)
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, self._refusal) as error:
             return [Failed(request.rollout.prompt_id, " ".join(str(error).split())[:300])]
         return []
 
@@ -122,14 +125,10 @@ class VLLMReplica:
         return {"prompt_token_ids": request.prompt_ids}, min(limit, room)
 
     def _with_images(self, request: SamplingRequest) -> dict[str, Any]:
-        """A prompt with its images in front of the last message's text, through the model's own chat template."""
-        prompt, paths = request.rollout.prompt or "", request.rollout.images or []
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        *before, last = messages
-        parts = [*({"type": "image"} for _ in paths), {"type": "text", "text": str(last["content"])}]
-        text = self._tokenizer.apply_chat_template(
-            [*before, {**last, "content": parts}], tokenize=False, add_generation_prompt=True
-        )
+        """A prompt with its images, through the model's own chat template."""
+        paths = request.rollout.images or []
+        messages = messages_with_images(request.rollout.prompt or "", paths, lambda _: {"type": "image"})
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         images = []
         for path in paths:
             with Image.open(path) as image:
@@ -148,6 +147,7 @@ class VLLMReplica:
             stop=list(chosen.stop) or None,
             seed=request_seed(chosen.seed, request.rollout.prompt_id) + first,
             detokenize=bool(chosen.stop),
+            skip_special_tokens=False,  # they are part of the text, as they are without stop texts
             output_kind=self._final_only,
         )
 

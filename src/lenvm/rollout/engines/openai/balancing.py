@@ -148,8 +148,11 @@ class Servers:
 
     async def _not_found(self, server: Server, model: str, said: str) -> InputError:
         try:
-            served = ", ".join(str(known["id"]) for known in await server.models(_LISTING_SECONDS))
+            served = [str(known["id"]) for known in await server.models(_LISTING_SECONDS)]
         except UnavailableError:
-            served = ""
-        hint = f"it serves {served}: set `model`" if served else "correct `urls` or `model`"
-        return InputError(f"the server at {server.url} answered 404 for model {model}: {said}; {hint}.")
+            served = []
+        hint = "correct `urls` or `model`"
+        if served:
+            hint = "correct `urls` or `endpoint`" if model in served else f"it serves {', '.join(served)}: set `model`"
+        told = said.rstrip(".")
+        return InputError(f"the server at {server.url} answered 404 for model {model}: {told}; {hint}.")

@@ -145,10 +145,9 @@ class OpenAIEngine(AbstractEngine):
         known = {str(model["id"]): model.get("max_model_len") for model in models}
         name = self.model if self.model is not None else next(iter(known), None)
         if name is None or (self.model is None and len(known) > 1):
-            listed = f"serves {', '.join(known)}" if known else "does not list its models"
-            raise InputError(
-                f"the server at {_base_url(self.urls[0])} {listed}; set `model` to the one to sample from."
-            )
+            nothing = "does not list its models; check `urls`, which mostly end in /v1, or"
+            listed = f"serves {', '.join(known)};" if known else nothing
+            raise InputError(f"the server at {_base_url(self.urls[0])} {listed} set `model` to the one to sample from.")
         return name, known.get(name)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.rollout.engines.base import SamplingRequest, request_seed
-from lenvm.rollout.engines.openai.images import messages_with_images
+from lenvm.rollout.engines.images import data_url_part, messages_with_images
 
 
 @dataclass
@@ -115,7 +115,8 @@ class Bodies:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if self.chat or rollout.images:
-            path, body["messages"] = "/chat/completions", messages_with_images(rollout.prompt or "", rollout.images)
+            path = "/chat/completions"
+            body["messages"] = messages_with_images(rollout.prompt or "", rollout.images, data_url_part)
         else:
             path, body["prompt"] = "/completions", self._prompt(request)
         return path, {name: value for name, value in (body | dict(self.extra)).items() if value is not None}
