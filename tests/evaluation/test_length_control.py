@@ -12,6 +12,9 @@ import torch
 import yaml
 
 from lenvm.cli.main import main
+from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.prompt_set import PromptSet
+from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generate import Completion
 from lenvm.decoding.rules import EqualTo
 from lenvm.decoding.settings import SamplingSettings
@@ -112,12 +115,22 @@ def test_the_summary_is_what_the_completions_say(finished: Path) -> None:
         assert by_method["plain"]["accuracy"] > 0
 
 
+def test_prompts_that_were_trained_on_are_refused_unless_one_insists(tmp_path: Path, value_model: str) -> None:
+    seen = [prompt.prompt_id for prompt in load_prompts(None, 4, 0)][2:3]
+    model = LengthValueModel.from_pretrained(value_model)
+    model.training_prompts = PromptSet.of([*seen, "another"]).to_text()
+    model.save_pretrained(tmp_path / "model", load_tokenizer(str(POLICY_FOLDER)))
+    chosen = {"plain": METHODS["plain"], "own": Guided(rule=EqualTo(n=1), value_model=str(tmp_path / "model"))}
+    message = rf"was trained on 1 of the 4 prompts, for example prompt_id '{seen[0]}'; .* insist with `--allow_overlap`"
+    with pytest.raises(InputError, match=message):
+        length_control(chosen, tmp_path / "out", value_model=value_model, **SMALL)
+    assert not (tmp_path / "out").exists()
+    length_control(chosen, tmp_path / "out", value_model=value_model, allow_overlap=True, **{**SMALL, "targets": (12,)})
+
+
 def test_likelihoods_are_the_generators_own(finished: Path) -> None:
     prompts = {p.prompt_id: p for p in load_prompts(None, 4, 0)}
     generator = load_generator(str(POLICY_FOLDER))
-    from lenvm.data.encoding import RolloutEncoder
-    from lenvm.data.tokenizer import load_tokenizer
-
     encoder = RolloutEncoder(load_tokenizer(str(POLICY_FOLDER)))
     for row in rows_of(finished)[::9]:
         ids = encoder.encode_prompts([prompts[row["prompt_id"]].prompt or ""])[0]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lenvm.backbones import RandomBackbone
 from lenvm.data import RolloutDataModule
 from lenvm.data.collate import RolloutBatch, collate
+from lenvm.data.prompt_set import PromptSet
 from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
 from lenvm.heads import LinearHead
@@ -93,6 +94,21 @@ def test_gamma_comes_from_the_training_rows_and_is_kept_in_the_checkpoint(
     assert saved["target"]["init_args"].get("gamma", expected) == expected
     assert saved["generator"] == "a/b"
     assert saved["tokenizer_fingerprint"] == fingerprint(data.tokenizer)
+
+
+def test_the_prompts_that_were_trained_on_are_in_the_checkpoint_and_no_others(
+    make_data: Make, make_module: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    data, module, trainer = make_data(), make_module(), make_trainer(**FIVE_STEPS)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)[CHECKPOINT_KEY]
+    trained_on = PromptSet.from_text(saved["training_prompts"])
+    train, val = data.datasets["train"].prompt_ids, data.datasets["val"].prompt_ids
+    assert len(trained_on) == len(train) > 0
+    assert trained_on.among(train) == train
+    assert trained_on.among(val) == []
+    assert len(val) > 0
 
 
 def test_a_checkpoint_brings_its_gamma_to_other_data(

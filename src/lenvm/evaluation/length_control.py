@@ -11,6 +11,7 @@ from lenvm.errors import InputError
 from lenvm.evaluation.control_measures import Cell, Role
 from lenvm.evaluation.control_results import write_results
 from lenvm.evaluation.methods import AbstractMethod, Plain
+from lenvm.evaluation.overlap import check_overlap
 from lenvm.evaluation.reachable import keeping, reachable, run_probe
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_prompts, load_setup
@@ -33,6 +34,7 @@ def length_control(
     sampling: SamplingSettings = GUIDED,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 256,
+    allow_overlap: bool = False,
 ) -> None:
     """Writes completions of given lengths with several methods, and compares length, fluency, variety and answers.
 
@@ -57,11 +59,13 @@ def length_control(
         sampling: candidate filters, token limit and seed of all methods.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
+        allow_overlap: go on although a value model was trained on some of the prompts.
     """
     if not methods or not targets or min(targets) < 1 or len(set(targets)) < len(targets):
         raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
     known = load_prompts(prompts, num_prompts, sampling.seed)
+    check_overlap(setup, methods.values(), known, allow=allow_overlap)
     folder = output / "blocks"
     kept, cells = {target: list(range(len(known))) for target in targets}, []
     if only_reachable:

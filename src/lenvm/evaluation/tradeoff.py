@@ -15,6 +15,7 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.methods import AbstractMethod, Guided, Plain
+from lenvm.evaluation.overlap import check_overlap
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import graded, load_prompts, load_setup
 from lenvm.evaluation.statistics import prompt_means
@@ -39,6 +40,7 @@ def tradeoff(
     sampling: SamplingSettings = GUIDED,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 256,
+    allow_overlap: bool = False,
 ) -> None:
     """Sweeps `Tilt` and compares mean tokens and accuracy with truncating plain completions and with other baselines.
 
@@ -61,12 +63,14 @@ def tradeoff(
         sampling: candidate filters, token limit and seed.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
+        allow_overlap: go on although a value model was trained on some of the prompts.
     """
     strengths = sorted(set(betas) - {0})
     others = baselines or {}
     _check(strengths, budgets, others)
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
     known = load_prompts(prompts, num_prompts, sampling.seed)
+    check_overlap(setup, others.values(), known, allow=allow_overlap)
     known = [prompt for prompt in known if graded(prompt, "", "stop") is not None]
     if not known:
         raise InputError("no prompt has an answer that can be graded; give `domain` and `reference` of the playground.")

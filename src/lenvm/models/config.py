@@ -11,8 +11,8 @@ from lenvm.errors import InputError
 from lenvm.returns import check_gamma
 
 FORMAT_VERSION = 1
-_JSON_NAMES = {dict: "object", int: "number"}
-_OPTIONAL = {"shared_backbone": dict, "shortest_length": int, "longest_length": int}
+_JSON_NAMES = {dict: "object", int: "number", str: "string"}
+_OPTIONAL = {"shared_backbone": dict, "shortest_length": int, "longest_length": int, "training_prompts": str}
 _TYPES: dict[str, type] = {"backbone": dict, "head": dict, "target": dict, "format_version": int, **_OPTIONAL}
 
 
@@ -32,6 +32,7 @@ class LengthValueConfig:
             the generator's weights are then not in the folder. None where the backbone is the model's own.
         shortest_length: tokens of the shortest training completion; None if unknown.
         longest_length: tokens of the longest training completion; None if unknown.
+        training_prompts: the prompts it was trained on (`lenvm.data.prompt_set.PromptSet`); None if unknown.
         lenvm_version: version that wrote the file.
         format_version: version of this schema.
     """
@@ -46,6 +47,7 @@ class LengthValueConfig:
     shared_backbone: dict[str, Any] | None = None
     shortest_length: int | None = None
     longest_length: int | None = None
+    training_prompts: str | None = None
     lenvm_version: str | None = None
     format_version: int = field(default=FORMAT_VERSION)
 

@@ -41,6 +41,7 @@ class LengthValueModel(nn.Module):
         prompt_format: how text prompts became tokens in training: `auto`, `chat` or `plain`.
         shortest_length: tokens of the shortest training completion; left out, what `calibrate` is given.
         longest_length: tokens of the longest.
+        training_prompts: the prompts it was trained on, as `lenvm.data.prompt_set.PromptSet` writes them.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class LengthValueModel(nn.Module):
         prompt_format: str = "auto",
         shortest_length: int | None = None,
         longest_length: int | None = None,
+        training_prompts: str | None = None,
     ) -> None:
         super().__init__()
         head.set_vocab_size(backbone.vocab_size)
@@ -63,6 +65,7 @@ class LengthValueModel(nn.Module):
         self.generator = generator or (backbone.generator if isinstance(backbone, SharedBackbone) else None)
         self.tokenizer_fingerprint, self.prompt_format = tokenizer_fingerprint, prompt_format
         self.shortest_length, self.longest_length = shortest_length, longest_length
+        self.training_prompts = training_prompts
 
     @property
     def is_shared(self) -> bool:
@@ -111,6 +114,7 @@ class LengthValueModel(nn.Module):
             )
         self.target, self._gamma = target, config.gamma
         self.shortest_length, self.longest_length = config.shortest_length, config.longest_length
+        self.training_prompts = config.training_prompts
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Raw outputs of the head at every position: (batch, time), padded on the right, to (batch, time, *)."""
@@ -180,6 +184,7 @@ class LengthValueModel(nn.Module):
             shared_backbone=self.backbone.options if isinstance(self.backbone, SharedBackbone) else None,
             shortest_length=self.shortest_length,
             longest_length=self.longest_length,
+            training_prompts=self.training_prompts,
             lenvm_version=__version__,
         )
 
@@ -197,6 +202,7 @@ class LengthValueModel(nn.Module):
             prompt_format=config.prompt_format,
             shortest_length=config.shortest_length,
             longest_length=config.longest_length,
+            training_prompts=config.training_prompts,
         )
 
     def save_pretrained(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:

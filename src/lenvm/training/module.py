@@ -16,6 +16,7 @@ from torch.optim import AdamW, Optimizer
 
 from lenvm.backbones import AbstractBackbone, SharedBackbone
 from lenvm.data.collate import RolloutBatch
+from lenvm.data.prompt_set import PromptSet
 from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
 from lenvm.heads import AbstractActionHead, AbstractHead, MLPHead
@@ -119,6 +120,7 @@ class LengthValueModule(L.LightningModule):
             if data is not None:
                 lengths = data.length_summary()
                 self.model.calibrate(lengths)
+                self.model.training_prompts = PromptSet.of(data.datasets["train"].prompt_ids).to_text()
                 if lengths.gamma in (self.model.gamma, self.model.target.reference_gamma):
                     tokens = round(covered_length(lengths.gamma))
                     rank_zero_info(f"gamma {lengths.gamma:.6f} from L99 = {tokens:,} tokens.")

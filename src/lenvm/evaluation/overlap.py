@@ -1,0 +1,33 @@
+"""Nothing is judged on prompts that were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lenvm.data.prompt_set import PromptSet
+from lenvm.data.rollout import Rollout
+from lenvm.errors import InputError
+from lenvm.evaluation.methods import AbstractMethod
+from lenvm.evaluation.setup import Setup
+
+
+def check_overlap(setup: Setup, methods: Iterable[AbstractMethod], prompts: Sequence[Rollout], *, allow: bool) -> None:
+    """Makes sure that no value model of an evaluation was trained on its prompts.
+
+    Models whose training prompts are unknown pass. A prompt is known by its `prompt_id`: the same question asked as a
+    text and as a chat message is two prompts, unless both rows say otherwise.
+
+    Raises:
+        InputError: naming a prompt that was trained on, unless `allow`.
+    """
+    names = {setup.value_model, *(getattr(method, "value_model", None) for method in methods)} - {None}
+    for name in sorted(map(str, names)):
+        trained_on = setup.model(name).training_prompts
+        if trained_on is None or allow:
+            continue
+        shared = PromptSet.from_text(trained_on).among([prompt.prompt_id for prompt in prompts])
+        if shared:
+            raise InputError(
+                f"{name} was trained on {len(shared)} of the {len(prompts)} prompts, for example prompt_id "
+                f"{shared[0]!r}; give prompts that it has not seen, or insist with `--allow_overlap`."
+            )
