@@ -14,6 +14,7 @@ from lenvm.backbones import AbstractBackbone
 from lenvm.cli import lightning
 from lenvm.decoding.rules import AbstractRule
 from lenvm.evaluation.length_control import length_control
+from lenvm.evaluation.length_tokens import length_tokens
 from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.heads import AbstractHead
 from lenvm.rollout.engines import AbstractEngine
@@ -68,14 +69,15 @@ def test_a_rollout_recipe_parses(path: Path) -> None:
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda p: p.stem)
 def test_an_evaluation_recipe_parses_and_says_how_it_is_run(path: Path) -> None:
     text = path.read_text()
-    evaluation = tradeoff if path.stem.startswith("tradeoff") else length_control
+    evaluation = next((e for e in (tradeoff, length_tokens) if path.stem.startswith(e.__name__)), length_control)
     assert f"lenvm evaluate {evaluation.__name__} --config experiments/evaluate/{path.name}" in text
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(evaluation)
     parsed = parser.parse_path(path)
-    methods = parsed.baselines if evaluation is tradeoff else parsed.methods
-    assert len(methods) >= 3
-    assert all(method.class_path.startswith("lenvm.evaluation.methods.") for method in methods.values())
+    if evaluation is not length_tokens:
+        methods = parsed.baselines if evaluation is tradeoff else parsed.methods
+        assert len(methods) >= 3
+        assert all(method.class_path.startswith("lenvm.evaluation.methods.") for method in methods.values())
     assert str(parsed.output).startswith("results/")
     assert parsed.value_model.startswith(str(parsed.output.parent))
 

@@ -52,3 +52,12 @@ def test_token_ids_are_written_without_a_dictionary(tmp_path: Path) -> None:
     assert {"prompt_id", "domain", "finish_reason"} <= dictionaries
     assert not {"prompt_ids", "completion_ids"} & dictionaries
     assert {c.compression for c in columns.values()} == {"ZSTD"}
+
+
+def test_long_completions_are_written_in_small_groups(tmp_path: Path) -> None:
+    rows = [Rollout(prompt_ids=[1], completion_ids=[7] * 300_000, prompt_id=str(i)) for i in range(9)]
+    path = write_rollouts(rows, tmp_path / "long.parquet")
+    table = pq.ParquetFile(path)
+    assert [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)] == [4, 4, 1]
+    assert table.read()["prompt_id"].to_pylist() == [str(i) for i in range(9)]
+    table.close()

@@ -87,13 +87,29 @@ def finished(output: Path) -> dict[tuple[str, int], str]:
     return {(row.prompt_id, (row.metadata or {})["sample"]): row.completion or "" for row in rows}
 
 
+def await_progress(output: Path) -> None:
+    """Waits until a run writes: how long it takes to start depends on what else the machine does."""
+
+    def written() -> tuple[int, int]:
+        journal = output / "__run__" / "journal.jsonl"
+        return len(list(output.glob("*.parquet"))), journal.stat().st_size if journal.exists() else 0
+
+    before, end = written(), time.monotonic() + 60
+    while written() == before and time.monotonic() < end:
+        time.sleep(0.005)
+
+
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_repeat_nothing(runs: Runs, tmp_path: Path) -> None:
     output, rng = tmp_path / "out", random.Random(0)
     kills, before = 0, dict[tuple[str, int], str]()
     while kills < KILLS:
         child = runs.start(*command(output))
-        time.sleep(rng.uniform(0.05, 0.75))
+        if kills % 2:
+            await_progress(output)
+            time.sleep(rng.uniform(0, 0.1))
+        else:
+            time.sleep(rng.uniform(0.05, 0.75))
         os.kill(child, signal.SIGKILL)
         if runs.wait() == 0:
             break

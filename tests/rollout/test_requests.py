@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.rollout import Rollout
-from lenvm.rollout.engines import SamplingRequest, TransformersEngine
+from lenvm.rollout.engines import Failed, SamplingRequest, TransformersEngine
 from lenvm.rollout.failures import FailureLog
 from lenvm.rollout.progress import RolloutProgress
 from lenvm.rollout.requests import RequestStream
@@ -69,6 +71,12 @@ def test_a_bad_prompt_fails_alone(
     assert [request.prompt_ids for request in asked] == [tokenizer(row.prompt).input_ids for row in rows]
     assert progress._failures.count == 1
     assert progress._failures.first.startswith(f"{name}: ")
+
+
+def test_a_failure_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    with FailureLog(tmp_path / "failures.jsonl", 1) as log:
+        log.add(Failed("a", "is bad"))
+        assert json.loads((tmp_path / "failures.jsonl").read_text()) == {"prompt_id": "a", "reason": "is bad"}
 
 
 def test_what_a_server_sends_can_be_written(stream: Callable[..., list[SamplingRequest]]) -> None:

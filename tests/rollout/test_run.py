@@ -20,7 +20,7 @@ from lenvm.data.writing import shard_facts
 from lenvm.errors import InputError
 from lenvm.playground import POLICY_FOLDER
 from lenvm.rollout import SamplingRequest, SamplingSettings
-from lenvm.rollout.engines import AbstractEngine, Outcome, Policy, TransformersEngine
+from lenvm.rollout.engines import AbstractEngine, Failed, Outcome, Policy, TransformersEngine
 from lenvm.rollout.run import rollout
 from lenvm.tasks import Playground
 
@@ -282,6 +282,28 @@ def test_an_image_that_is_missing_or_no_image_fails_alone(run: Run, tmp_path: Pa
     text = (output / "__run__" / "failures.jsonl").read_text()
     assert text.count("is not an image") == 2
     assert f"{tmp_path / 'missing.png'} does not exist" in text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing(Seeing):
+    """Fails at every prompt, and notes when it is shut down."""
+
+    ended: list[str]
+
+    def sample(self, policy: Policy, requests: Iterator[SamplingRequest]) -> Generator[Outcome, None, None]:
+        try:
+            for request in requests:
+                yield Failed(request.rollout.prompt_id, "is bad")
+        finally:
+            self.ended.append("shut down")
+
+
+def test_an_engine_is_shut_down_whatever_happens(run: Run) -> None:
+    engine = Failing(ended=[])
+    with pytest.raises(InputError, match=r"1 prompt\(s\) failed") as caught:
+        run(["a", "b"], engine=engine, max_failures=0)
+    assert caught.traceback  # which keeps everything alive that nobody closes
+    assert engine.ended == ["shut down"]
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ _TASKS: dict[str, str | dict[str, str]] = {
     "evaluate": {
         "by_position": "lenvm.evaluation.by_position:by_position",
         "length_control": "lenvm.evaluation.length_control:length_control",
+        "length_tokens": "lenvm.evaluation.length_tokens:length_tokens",
         "prompt_boundary": "lenvm.evaluation.prompt_boundary:prompt_boundary",
         "tradeoff": "lenvm.evaluation.tradeoff:tradeoff",
     },
     "generate": "lenvm.decoding.command:generate",
+    "view": "lenvm.view.command:view",
     "rollout": "lenvm.rollout.run:rollout",
     "playground": {"train": "lenvm.playground.train:train_policy"},
 }

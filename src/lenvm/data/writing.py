@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ JSON_STARTS = ("[", "{", '"')
 FACTS_KEY = b"lenvm.rollout"
 """Key in a file's metadata of what all its rows have in common, as a JSON object."""
 
-_ROWS_PER_GROUP = 4096
+_ROWS_PER_GROUP, _TOKENS_PER_GROUP = 4096, 1 << 20
 _DICTIONARY_COLUMNS = [field.name for field in _SCHEMA if not pa.types.is_list(field.type)]
 _COMPRESSION_LEVEL = 9
 """With token ids outside dictionaries a third smaller than Arrow's own choice; 9,000 rows of 630 tokens a second."""
@@ -57,7 +56,6 @@ def write_rollouts(rollouts: Iterable[Rollout], path: str | Path, facts: dict[st
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    rows = iter(rollouts)
     schema = _SCHEMA if facts is None else _SCHEMA.with_metadata({FACTS_KEY: json.dumps(facts, ensure_ascii=False)})
     options = {
         "compression": "zstd",
@@ -67,7 +65,7 @@ def write_rollouts(rollouts: Iterable[Rollout], path: str | Path, facts: dict[st
     try:
         with partial.open("wb") as file:
             with pq.ParquetWriter(file, schema, **options) as writer:
-                while group := [_flat(rollout) for rollout in islice(rows, _ROWS_PER_GROUP)]:
+                for group in _groups(rollouts):
                     writer.write_table(pa.Table.from_pylist(group, schema=schema))
             file.flush()
             os.fsync(file.fileno())
@@ -88,6 +86,20 @@ def shard_facts(path: Path) -> dict[str, Any]:
     except (pa.ArrowInvalid, OSError, ValueError):  # whoever reads the rows says what is wrong
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _groups(rollouts: Iterable[Rollout]) -> Iterator[list[dict[str, object]]]:
+    """Rows in groups that are small in memory, whether completions are short or long."""
+    group: list[dict[str, object]] = []
+    tokens = 0
+    for rollout in rollouts:
+        group.append(_flat(rollout))
+        tokens += len(rollout.completion_ids or []) + len(rollout.prompt_ids or [])
+        if len(group) >= _ROWS_PER_GROUP or tokens >= _TOKENS_PER_GROUP:
+            yield group
+            group, tokens = [], 0
+    if group:
+        yield group
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.prompt_set import PromptSet
 from lenvm.data.reading import find_files
 from lenvm.data.store import check_shards
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
@@ -40,6 +42,7 @@ def length_tokens(
     batch_size: int = 64,
     rows_per_part: int = 1024,
     font: Path | None = None,
+    allow_overlap: bool = False,
 ) -> None:
     """Measures what each completion token does to the predicted horizon, and lists those that lengthen and shorten.
 
@@ -64,6 +67,7 @@ def length_tokens(
         batch_size: completions per forward pass.
         rows_per_part: completions per finished part.
         font: TrueType file for the word clouds; left out, DejaVu Sans, which has no Chinese, for example.
+        allow_overlap: go on although the value model was trained on some of the prompts.
     """
     _check(num_prompts=num_prompts, num_samples=num_samples, min_count=min_count, num_contexts=num_contexts)
     _check(batch_size=batch_size, rows_per_part=rows_per_part, max_rollouts=1 if max_rollouts is None else max_rollouts)
@@ -84,12 +88,14 @@ def length_tokens(
         files = _files(sampled)
     check_shards(files, reader, "completion_ids", "give a value model of the generator that wrote them")
     written_as: Any = model.prompt_format
+    trained_on = None if allow_overlap else model.training_prompts
     scoring = ShiftScoring(
         model=model.to("cuda" if torch.cuda.is_available() else "cpu"),
         encoder=RolloutEncoder(reader, written_as, model.backbone.context_length),
         threshold=threshold,
         num_contexts=num_contexts,
         batch_size=batch_size,
+        trained_on=None if trained_on is None else PromptSet.from_text(trained_on),
     )
     settings = {
         "value_model": f"{value_model} {_model_digest(model)}",
@@ -117,6 +123,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _model_digest(model: LengthValueModel) -> str:
-    """A short hash of weights and meaning: of a head's outputs, target and gamma make lengths."""
-    facts = weights_digest(model) + model.config.to_json()
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+    """A short hash of weights and of what makes lengths of a head's outputs; not of notes such as versions."""
+    config = model.config
+    facts = [weights_digest(model), config.head, config.target, config.gamma, config.prompt_format]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

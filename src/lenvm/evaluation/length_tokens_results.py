@@ -181,10 +181,10 @@ def _cloud(side: _Side) -> list[CloudWord]:
         # two ids may have one name
         name, events, mean = row["token"], row[side.events], row["mean"]
         before = words.get(name, CloudWord(name, 0, 0.0))
-        count = before.count + events
-        if count:
-            words[name] = CloudWord(name, count, (before.shade * before.count + mean * events) / count)
-    return sorted(words.values(), key=lambda word: -word.count)[:_CLOUD]
+        total = before.events + events
+        if total:
+            words[name] = CloudWord(name, total, (before.shade * before.events + mean * events) / total)
+    return sorted(words.values(), key=lambda word: -word.events)[:_CLOUD]
 
 
 def _print(side: _Side) -> None:

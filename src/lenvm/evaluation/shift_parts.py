@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lenvm.data.encoding import EncodedRollout, RolloutEncoder
+from lenvm.data.prompt_set import PromptSet
 from lenvm.data.reading import RawRow, read_rows
-from lenvm.data.rollout import BadRowError, parse_rollout
+from lenvm.data.rollout import BadRowError, Rollout, parse_rollout
 from lenvm.errors import InputError
 from lenvm.evaluation.shift_scoring import ReadCompletion, token_shifts
 from lenvm.evaluation.strongest import Context
@@ -37,6 +38,7 @@ class ShiftScoring:
         threshold: shifts nearer to 0 are no events.
         num_contexts: contexts to keep per token and side.
         batch_size: completions per forward pass.
+        trained_on: prompts that are refused; None refuses none.
     """
 
     model: LengthValueModel
@@ -44,6 +46,7 @@ class ShiftScoring:
     threshold: float
     num_contexts: int
     batch_size: int
+    trained_on: PromptSet | None = None
 
     def statistics(self) -> TokenStatistics:
         """Those of no completion."""
@@ -62,30 +65,34 @@ class ShiftScoring:
             self._add(found, completions[start : start + self.batch_size])
         return found
 
+    def check_prompts(self, rows: Sequence[RawRow]) -> None:
+        """Makes sure that the value model was not trained on the prompts of some rows.
+
+        Raises:
+            InputError: for the first that it was, or for a row that cannot be used.
+        """
+        if self.trained_on is None:
+            return
+        prompts = {rollout.prompt_id: row.place for row, rollout in zip(rows, _parsed(rows), strict=True)}
+        if shared := self.trained_on.among(list(prompts)):
+            raise InputError(
+                f"{prompts[shared[0]]}: the value model was trained on this prompt (prompt_id {shared[0]!r}); give "
+                "completions of prompts that it has not seen, or insist with `--allow_overlap`."
+            )
+
     def _read(self, rows: Sequence[RawRow]) -> list[ReadCompletion]:
-        try:
-            place = ""
-            rollouts = []
-            for row in rows:
-                place = row.place
-                if row.data is None:
-                    raise BadRowError(row.problem or "unreadable")
-                rollouts.append(parse_rollout(row.data))
-            completions = []
-            for row, rollout, encoded in zip(rows, rollouts, self.encoder.encode(rollouts), strict=True):
-                place = row.place
-                if isinstance(encoded, BadRowError):
-                    raise encoded
-                self._check(encoded)
-                completions.append(ReadCompletion(*encoded, finished=rollout.finish_reason == "stop"))
-        except BadRowError as error:
-            raise InputError(f"{place}: {error}; mend the row.") from error
+        rollouts, completions = _parsed(rows), []
+        for row, rollout, encoded in zip(rows, rollouts, self.encoder.encode(rollouts), strict=True):
+            if isinstance(encoded, BadRowError):
+                raise _refused(row, encoded) from encoded
+            self._check(row, encoded)
+            completions.append(ReadCompletion(*encoded, finished=rollout.finish_reason == "stop"))
         return completions
 
-    def _check(self, encoded: EncodedRollout) -> None:
+    def _check(self, row: RawRow, encoded: EncodedRollout) -> None:
         known = self.model.backbone.vocab_size
         if (largest := max(max(ids) for ids in encoded)) >= known:
-            raise BadRowError(f"it has the token id {largest}, but the value model knows those below {known}")
+            raise _refused(row, f"it has the token id {largest}, but the value model knows those below {known}")
 
     def _add(self, found: TokenStatistics, batch: list[ReadCompletion]) -> None:
         shifts = token_shifts(self.model, batch, [int(self.encoder.tokenizer.eos_token_id or 0)])
@@ -133,12 +140,29 @@ def score_in_parts(
     total = scoring.statistics()
     rows = islice(read_rows(files), max_rollouts)
     for number, part in enumerate(_with_progress(rows, rows_per_part)):
+        scoring.check_prompts(part)  # of finished parts, too: they may have been insisted on
         path = folder / f"part-{number:06d}.parquet"
         if not path.exists():
             scoring.score(part).write(path)
         # read back even if it is new: a run that was killed then ends with the very numbers of one that was not
         total.read(path)
     return total
+
+
+def _parsed(rows: Sequence[RawRow]) -> list[Rollout]:
+    rollouts = []
+    for row in rows:
+        try:
+            if row.data is None:
+                raise BadRowError(row.problem or "unreadable")
+            rollouts.append(parse_rollout(row.data))
+        except BadRowError as error:
+            raise _refused(row, error) from error
+    return rollouts
+
+
+def _refused(row: RawRow, reason: object) -> InputError:
+    return InputError(f"{row.place}: {reason}; mend the row.")
 
 
 def _with_progress(rows: Iterator[RawRow], size: int) -> Iterator[list[RawRow]]:

@@ -20,6 +20,7 @@ from lenvm.data.rollout import BadRowError, parse_rollout
 from lenvm.errors import InputError
 
 _FORMAT = 1
+_ROWS = 1024
 _TABLES = """
 CREATE TABLE shards (name TEXT PRIMARY KEY, size INTEGER, completions INTEGER, tokens INTEGER, cut INTEGER);
 CREATE TABLE done (prompt_id TEXT PRIMARY KEY, samples BLOB) WITHOUT ROWID;
@@ -167,7 +168,7 @@ def _columns(shard: Path) -> Iterator[dict[str, pa.Array]]:
     names = ["prompt_id", "metadata", "finish_reason", "completion_ids"]
     try:
         with pq.ParquetFile(shard) as table:
-            yield from table.iter_batches(columns=names)
+            yield from table.iter_batches(_ROWS, columns=names)
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{shard} is damaged ({reason}); remove it, and its completions are sampled again.") from error
