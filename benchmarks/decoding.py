@@ -31,7 +31,8 @@ from lenvm.backbones import RandomBackbone
 from lenvm.data.encoding import RolloutEncoder
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generator import eos_ids, load_generator
-from lenvm.decoding.loop import Guidance, Row, Written
+from lenvm.decoding.guidance import Guidance
+from lenvm.decoding.loop import Row, Written
 from lenvm.decoding.prefix import PrefixReader
 from lenvm.decoding.rules import EqualTo
 from lenvm.decoding.scorers import AbstractScorer, ActionValueScorer, TreeScorer

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lenvm.decoding.loop import Guidance, Row, Written, decode
+from lenvm.decoding.guidance import Guidance
+from lenvm.decoding.loop import Row, Written, decode
 from lenvm.decoding.settings import SamplingSettings
 from models import ROOT
 

@@ -16,7 +16,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, 
 from lenvm.data.encoding import PromptFormat
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
 from lenvm.decoding.generator import AnyPrompt, check_ids, context_length, encode, eos_ids, load_generator, room_for
-from lenvm.decoding.loop import Guidance, Row, Step, Written, decode
+from lenvm.decoding.guidance import Guidance
+from lenvm.decoding.loop import Row, Step, Written, decode
 from lenvm.decoding.rules import AbstractRule, PerRow
 from lenvm.decoding.scorers import AbstractScorer, ActionValueScorer, TreeScorer
 from lenvm.decoding.settings import SamplingSettings, cut_at_stop

@@ -14,7 +14,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from lenvm.decoding.candidates import Candidates, candidates, is_among
 from lenvm.decoding.generate import GUIDED, ScorerName, check_targets, prepare
 from lenvm.decoding.generator import context_length, eos_ids, room_for
-from lenvm.decoding.loop import Guidance
+from lenvm.decoding.guidance import Guidance
 from lenvm.decoding.rules import AbstractRule
 from lenvm.decoding.scorers import AbstractScorer, AbstractScoring
 from lenvm.decoding.settings import SamplingSettings

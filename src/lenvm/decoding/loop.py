@@ -6,23 +6,19 @@ it gets alone (up to rounding in the models).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase, StopStringCriteria
 
-from lenvm.decoding.candidates import Candidates, candidates, draw, is_among, random_numbers
+from lenvm.decoding.candidates import candidates, draw, is_among, random_numbers
+from lenvm.decoding.guidance import Guidance, Steering
 from lenvm.decoding.precision import finest_float
 from lenvm.decoding.prefix import PrefixReader, left_padded
-from lenvm.decoding.rules import AbstractRule
-from lenvm.decoding.scorers import AbstractScorer
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.models import LengthValueModel
 
 _LEAVE_ABOVE = 0.25
 """Rows that have ended leave the batch when they are more than this share of it: leaving copies the cache."""
@@ -75,26 +71,6 @@ class Step(NamedTuple):
     remaining: list[float] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """What steers a batch.
-
-    Args:
-        model: the length value model.
-        scorer: how it scores candidates.
-        rule: how scores change the distribution; its per-row parameters are for the rows of the batch. None predicts
-            without steering.
-    """
-
-    model: LengthValueModel
-    scorer: AbstractScorer
-    rule: AbstractRule | None
-
-    def for_rows(self, index: Tensor) -> Guidance:
-        """The guidance of these rows."""
-        return replace(self, rule=None if self.rule is None else self.rule.for_rows(index))
-
-
 @torch.inference_mode()
 def decode(
     generator: PreTrainedModel,
@@ -130,7 +106,7 @@ def decode(
         InputError: if no token has a probability: logits that are not numbers, or nothing left by a rule or processor.
     """
     place = torch.tensor([row.prompt for row in rows], device=generator.device)
-    steering = None if guidance is None else _Steering(guidance, prompts, place, eos_ids)
+    steering = None if guidance is None else Steering(guidance, prompts, place, eos_ids)
     # generators have more logits than their tokenizer has tokens, and a value model knows the tokens alone
     vocabulary = None if guidance is None else guidance.model.backbone.vocab_size
     lines = _Lines(rows, eos_ids, settings, place.device, tokenizer)
@@ -144,7 +120,7 @@ def decode(
         offered, random = candidates(logits, settings), lines.random
         log_probs, remaining = offered.log_probs, None
         if steering is not None:
-            log_probs, remaining = steering.steer(reader.hidden, offered, random, lines)
+            log_probs, remaining = steering.steer(reader.hidden, offered, random, lines.ended, lines.step)
         choice = draw(log_probs, random)
         newest = offered.ids.gather(-1, choice[:, None]).squeeze(-1)
         if steering is not None:
@@ -263,43 +239,3 @@ class _Lines:
         tables = (ids, table(self._remaining), table(self._log_probs))
         for row, natural, length, tokens, remaining, log_probs in zip(*facts, *tables, strict=True):
             yield Written(row, tokens[:length], natural, remaining[:length], log_probs[:length])
-
-
-class _Steering:
-    """Guidance at work on a batch."""
-
-    def __init__(
-        self, guidance: Guidance, prompts: Sequence[Sequence[int]], place: Tensor, eos_ids: Sequence[int]
-    ) -> None:
-        self._eos = torch.tensor(sorted(eos_ids), device=place.device)
-        # per-row parameters move to the device once, not at every step
-        self._rule = guidance.for_rows(torch.arange(len(place), device=place.device)).rule
-        self._gamma = guidance.model.gamma
-        self._scoring = guidance.scorer.start(guidance.model, prompts, place)
-
-    def steer(self, hidden: Tensor, offered: Candidates, random: Tensor | None, lines: _Lines) -> tuple[Tensor, Tensor]:
-        """New log-probabilities of the candidates, and the predicted remaining length after each; (B, K) both."""
-        rule, ended = self._rule, lines.ended
-        generated = torch.full_like(ended, lines.step, dtype=torch.long)
-        wanted = torch.zeros_like(ended)
-        if rule is not None:
-            wanted = rule.wants(offered.log_probs, offered.mask, generated) & ~ended
-        scored, steers = offered.mask & wanted[:, None], True
-        if not (wanted | ended).all():
-            # a row that is left alone is drawn now; its token is the only one to read
-            alone = torch.zeros_like(scored).scatter_(1, draw(offered.log_probs, random)[:, None], ~ended[:, None])
-            scored, steers = torch.where(wanted[:, None], scored, alone), bool(wanted.any())
-        self._scoring.observe(hidden)
-        remaining = self._scoring.remaining(offered.ids, scored & ~is_among(offered.ids, self._eos))
-        if rule is None or not steers:
-            return offered.log_probs, remaining
-        horizons = -torch.expm1(remaining * math.log(self._gamma))
-        steered = rule(offered.log_probs, horizons, offered.mask, generated, self._gamma)
-        return torch.where(wanted[:, None], steered, offered.log_probs), remaining
-
-    def advance(self, newest: Tensor, choice: Tensor) -> None:
-        self._scoring.advance(newest, choice)
-
-    def keep(self, rows: Tensor) -> None:
-        self._scoring.keep(rows)
-        self._rule = None if self._rule is None else self._rule.for_rows(rows)
