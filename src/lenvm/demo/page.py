@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lenvm.demo.held_out import HeldOut
 from lenvm.models import LengthValueModel
 from lenvm.report.page import png_data_uri, render
 from lenvm.report.plots import ValueCurve, error_bars, error_by_position, predicted_against_true, value_curves
+from lenvm.returns import horizon_shifts
 from lenvm.version import __version__
 
 _COMPLETIONS_PER_DOMAIN = 2
@@ -92,8 +92,7 @@ def _read(rollout: Rollout, model: LengthValueModel, tokenizer: PreTrainedTokeni
     input_ids = torch.tensor([prompt_ids + completion_ids])
     predicted = model.remaining(input_ids)[0, states].tolist()
     horizon = [*model.horizon(input_ids)[0, states].tolist(), 0.0]
-    # paper Eq. 16 with the positive horizon: above zero, the token has made the answer longer
-    shifts = [model.gamma * after + (1 - model.gamma) - before for before, after in pairwise(horizon)]
+    shifts = horizon_shifts(torch.tensor(horizon, dtype=torch.float64), model.gamma).tolist()
     prompt = rollout.prompt[-1]["content"] if isinstance(rollout.prompt, list) else str(rollout.prompt)
     return {
         "domain": rollout.domain,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
+from lenvm.returns import horizon_shifts
 from lenvm.view.pieces import Piece, pieces
 
 _DIGITS = 9
@@ -99,7 +99,7 @@ def read(
 
 
 def shifts(horizon: Sequence[float], gamma: float) -> list[float]:
-    """The horizon shift of each token between two states (paper Eq. 16, with the positive horizon).
+    """The horizon shift of each token between two states, short in JSON; see `lenvm.returns.horizon_shifts`.
 
     Args:
         horizon: of the states in order; (T,).
@@ -108,7 +108,8 @@ def shifts(horizon: Sequence[float], gamma: float) -> list[float]:
     Returns:
         One number per token, positive if it made the answer longer; (T - 1,).
     """
-    return [round(gamma * after + (1 - gamma) - before, _DIGITS) for before, after in itertools.pairwise(horizon)]
+    found = horizon_shifts(torch.tensor(horizon, dtype=torch.float64), gamma)
+    return [round(shift, _DIGITS) for shift in found.tolist()]
 
 
 def _floats(values: torch.Tensor) -> list[float]:
