@@ -172,9 +172,7 @@ def _from_rows(file: Path, encoder: RolloutEncoder | None) -> Iterator[_Chunk]:
 
 def _parsed(row: RawRow, encoder: RolloutEncoder | None) -> Rollout:
     try:
-        if row.data is None:
-            raise BadRowError(row.problem or "unreadable")
-        rollout = parse_rollout(row.data)
+        rollout = parse_rollout(row.content)
     except BadRowError as error:
         raise InputError(f"{row.place}: {error}; mend the row.") from error
     if encoder is None and not rollout.has_ids:

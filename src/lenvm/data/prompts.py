@@ -29,9 +29,7 @@ def read_prompts(source: Path | list[str]) -> list[Rollout]:
     found: dict[str, Rollout] = {}
     for row in read_rows(files):
         try:
-            if row.data is None:
-                raise BadRowError(row.problem or "unreadable")
-            prompt = parse_prompt(row.data)
+            prompt = parse_prompt(row.content)
         except BadRowError as error:
             raise InputError(f"{row.place}: {error}.") from error
         found.setdefault(prompt.prompt_id, prompt)

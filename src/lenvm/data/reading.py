@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lenvm.data.rollout import BadRowError
 from lenvm.data.writing import JSON_COLUMN, JSON_STARTS
 from lenvm.errors import InputError
 
@@ -37,6 +38,17 @@ class RawRow:
     place: str
     data: dict[str, Any] | None = None
     problem: str | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The row's fields.
+
+        Raises:
+            BadRowError: if it could not be read.
+        """
+        if self.data is None:
+            raise BadRowError(self.problem or "unreadable")
+        return self.data
 
 
 def find_files(sources: Sequence[str | Path]) -> list[Path] | None:

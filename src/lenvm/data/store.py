@@ -190,9 +190,7 @@ def _encoded_batches(
         parsed: list[tuple[str, Rollout]] = []
         for row in chunk:
             try:
-                if row.data is None:
-                    raise BadRowError(row.problem or "unreadable")
-                rollout = parse_rollout(row.data)
+                rollout = parse_rollout(row.content)
                 has_ids = rollout.has_ids if has_ids is None else has_ids
                 if rollout.has_ids is not has_ids:
                     raise BadRowError("token ids and text are mixed: rows before this one differ in having ids")

@@ -153,9 +153,7 @@ def _parsed(rows: Sequence[RawRow]) -> list[Rollout]:
     rollouts = []
     for row in rows:
         try:
-            if row.data is None:
-                raise BadRowError(row.problem or "unreadable")
-            rollouts.append(parse_rollout(row.data))
+            rollouts.append(parse_rollout(row.content))
         except BadRowError as error:
             raise _refused(row, error) from error
     return rollouts

@@ -156,9 +156,7 @@ def prompt_ids_in(sources: Sequence[Path]) -> PromptIds:
             raise InputError(f"{source} does not exist; `exclude` takes folders or files of rollouts.")
         for row in read_rows(files):
             try:
-                if row.data is None:
-                    raise BadRowError(row.problem or "unreadable")
-                found.add(parse_rollout(row.data).prompt_id)
+                found.add(parse_rollout(row.content).prompt_id)
             except BadRowError as error:
                 raise InputError(f"{row.place}: {error}.") from error
     return found

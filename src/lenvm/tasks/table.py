@@ -71,17 +71,15 @@ class Table(AbstractTask):
                 yield row, file.parent.absolute()
 
     def _rollout(self, row: RawRow, folder: Path, *, is_first: bool) -> Rollout:
-        if row.data is None:
-            raise BadRowError(row.problem or "unreadable")
         names = self.columns or {name: name for name in FIELDS}
-        if names["prompt"] not in row.data:
-            problem = f"no column {names['prompt']!r}; present: {', '.join(sorted(row.data)) or 'none'}"
+        if names["prompt"] not in row.content:
+            problem = f"no column {names['prompt']!r}; present: {', '.join(sorted(row.content)) or 'none'}"
             if is_first:
                 raise InputError(f"{row.place}: {problem}; name the right one, as in `columns: {{prompt: question}}`.")
             raise BadRowError(problem)
-        if self.columns is not None and (missing := [c for c in names.values() if c not in row.data]):
-            raise BadRowError(f"column {missing[0]!r} is missing; present: {', '.join(sorted(row.data))}")
-        data = {name: row.data[column] for name, column in names.items() if column in row.data}
+        if self.columns is not None and (missing := [c for c in names.values() if c not in row.content]):
+            raise BadRowError(f"column {missing[0]!r} is missing; present: {', '.join(sorted(row.content))}")
+        data = {name: row.content[column] for name, column in names.items() if column in row.content}
         data["prompt"] = self._prompt(data["prompt"])
         if data.get("domain") is None:
             data["domain"] = self.domain

@@ -34,9 +34,7 @@ def select(source: Path, prompts: int, samples: int, prompt_id: str | None) -> t
     skipped, problem = 0, ""
     for row in read_rows(files):
         try:
-            if row.data is None:
-                raise BadRowError(row.problem or "unreadable")
-            rollout = parse_rollout(row.data)
+            rollout = parse_rollout(row.content)
         except BadRowError as error:
             skipped, problem = skipped + 1, problem or f"{row.place}: {error}"
             continue

@@ -150,10 +150,8 @@ def _choose(
 def _checked(rows: Iterable[RawRow], report: ImportReport, images: Path, output: Path) -> Iterator[Rollout]:
     for row in rows:
         try:
-            if row.data is None:
-                raise BadRowError(row.problem or "unreadable")
-            _check_storable(row.data)
-            rollout = parse_rollout({**row.data, "images": _relocated(row.data.get("images"), images, output)})
+            _check_storable(row.content)
+            rollout = parse_rollout({**row.content, "images": _relocated(row.content.get("images"), images, output)})
         except BadRowError as error:
             report.refuse(row.place, str(error))
             continue
