@@ -21,7 +21,8 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.length_control import length_control
 from lenvm.evaluation.methods import AbstractMethod, ForcedLength, Guided, Plain, Task
-from lenvm.evaluation.setup import Setup, load_prompts, weights_digest
+from lenvm.evaluation.prompts import load_prompts
+from lenvm.evaluation.setup import Setup, weights_digest
 from lenvm.metrics import distinct_n
 from lenvm.models import LengthValueModel
 from lenvm.playground import POLICY_FOLDER
@@ -34,7 +35,7 @@ METHODS: dict[str, AbstractMethod] = {
     "min = max": ForcedLength(),
 }
 SMALL: dict[str, Any] = {
-    "num_prompts": 4,
+    "prompts": 4,
     "num_samples": 2,
     "targets": (12, 24),
     "sampling": SamplingSettings(top_k=8, max_tokens=48),
@@ -70,7 +71,7 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 
 
 def test_everything_is_written(finished: Path) -> None:
-    assert {p.name for p in finished.iterdir()} == FILES | {"blocks"}
+    assert {p.name for p in finished.iterdir()} == FILES | {"blocks", "tensorboard"}
     # plain looks at no target, so it is written once
     assert len(list((finished / "blocks").iterdir())) == 1 + 3 * 2
     assert all((finished / f"{name}.png").stat().st_size > 10_000 for name in FIGURES)
@@ -116,7 +117,7 @@ def test_the_summary_is_what_the_completions_say(finished: Path) -> None:
 
 
 def test_prompts_that_were_trained_on_are_refused_unless_one_insists(tmp_path: Path, value_model: str) -> None:
-    seen = [prompt.prompt_id for prompt in load_prompts(None, 4, 0)][2:3]
+    seen = [prompt.prompt_id for prompt in load_prompts(None, None, 4, 0).rollouts][2:3]
     model = LengthValueModel.from_pretrained(value_model)
     model.training_prompts = PromptSet.of([*seen, "another"]).to_text()
     model.save_pretrained(tmp_path / "model", load_tokenizer(str(POLICY_FOLDER)))
@@ -129,7 +130,7 @@ def test_prompts_that_were_trained_on_are_refused_unless_one_insists(tmp_path: P
 
 
 def test_likelihoods_are_the_generators_own(finished: Path) -> None:
-    prompts = {p.prompt_id: p for p in load_prompts(None, 4, 0)}
+    prompts = {p.prompt_id: p for p in load_prompts(None, None, 4, 0).rollouts}
     generator = load_generator(str(POLICY_FOLDER))
     encoder = RolloutEncoder(load_tokenizer(str(POLICY_FOLDER)))
     for row in rows_of(finished)[::9]:
@@ -195,7 +196,7 @@ def changed_model(value_model: str, tmp_path: Path) -> str:
     [
         ({"sampling": SamplingSettings(top_k=8, max_tokens=48, seed=1)}, r"`sampling.seed` 0, but now it is 1;"),
         ({"num_samples": 3}, "`num_samples` 2, but now it is 3; choose another folder with `--output`, or remove"),
-        ({"num_prompts": 5}, r"`prompts` 4 \(\w+\), but now it is 5 \(\w+\)"),
+        ({"prompts": 5}, r"`prompts` 4 \(\w+\), but now it is 5 \(\w+\)"),
     ],
 )
 def test_other_settings_stop_with_a_sentence(
@@ -237,13 +238,13 @@ def test_training_changes_the_digest_of_weights(value_model: str, tmp_path: Path
 
 def test_only_prompts_that_plain_completions_reach_are_kept(tmp_path: Path, value_model: str) -> None:
     methods = {name: METHODS[name] for name in ("plain", "min = max")}
-    options: dict[str, Any] = SMALL | {"num_prompts": 12, "constraint": "at_most", "only_reachable": 6}
+    options: dict[str, Any] = SMALL | {"prompts": 12, "constraint": "at_most", "only_reachable": 6}
     length_control(methods, tmp_path, **options | {"targets": (16, 40)})
     blocks = tmp_path / "blocks"
     probe = pq.read_table(next(blocks.glob("plain_completions*"))).to_pylist()
     assert len(probe) == 12 * 6
     summary, rows = json.loads((tmp_path / "summary.json").read_text()), rows_of(tmp_path)
-    ids = [p.prompt_id for p in load_prompts(None, 12, 0)]
+    ids = [p.prompt_id for p in load_prompts(None, None, 12, 0).rollouts]
     for target in (16, 40):
         reach = {ids[r["prompt"]] for r in probe if r["finish_reason"] == "stop" and len(r["completion_ids"]) <= target}
         assert 0 < len(reach) < 12
@@ -275,7 +276,7 @@ def test_only_prompts_that_plain_completions_reach_are_kept(tmp_path: Path, valu
 
 def test_texts_without_a_grader_have_no_accuracy(tmp_path: Path, write_json_lines: Callable[..., Path]) -> None:
     file = write_json_lines([{"prompt": "What is 3+4?"}, {"prompt": "Count."}, {"prompt": "Spell it."}])
-    length_control({"forced": ForcedLength()}, tmp_path / "a", prompts=file, **SMALL | {"num_prompts": 2})
+    length_control({"forced": ForcedLength()}, tmp_path / "a", task=str(file), **SMALL | {"prompts": 2})
     found = json.loads((tmp_path / "a" / "summary.json").read_text())["targets"]["12"]
     assert found["prompts"] == 2
     assert found["methods"]["forced"]["accuracy"] is None
@@ -286,7 +287,7 @@ def test_the_command_reads_a_recipe(tmp_path: Path, value_model: str, capsys: py
     recipe = {
         "output": str(tmp_path / "out"),
         "value_model": value_model,
-        "num_prompts": 2,
+        "prompts": 2,
         "num_samples": 1,
         "targets": [16],
         "sampling": {"top_k": 8, "max_tokens": 32},
@@ -302,7 +303,7 @@ def test_the_command_reads_a_recipe(tmp_path: Path, value_model: str, capsys: py
     assert main(["evaluate", "length_control", "--config", str(tmp_path / "recipe.yaml")]) == 0
     printed = capsys.readouterr().out
     assert "equal 16 tokens" in printed
-    assert f"Done. Everything is under {tmp_path / 'out'}: table.md, summary.json" in printed
+    assert f"Done. Everything is under {tmp_path / 'out'}: completions.parquet, summary.json, table.md" in printed
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_the_command_reads_a_recipe(tmp_path: Path, value_model: str, capsys: py
         ({"methods": {}}, "give at least one method"),
         ({"methods": {"a!": Plain(), "A?": Plain()}}, "two methods are called 'a!'"),
         ({"num_samples": 0}, "`num_samples` must be at least 1, got 0"),
-        ({"num_prompts": 0}, "`num_prompts` must be at least 1, got 0"),
+        ({"prompts": 0}, "`prompts` must be at least 1, got 0"),
         ({"only_reachable": -1}, "`only_reachable` must be a number of completions, or 0"),
     ],
 )

@@ -21,9 +21,9 @@ from lenvm.data.tokenizer import fingerprint
 from lenvm.data.writing import write_rollouts
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.evaluation import shift_parts
 from lenvm.evaluation.length_tokens import length_tokens
-from lenvm.evaluation.shift_scoring import ReadCompletion, token_shifts
+from lenvm.evaluation.length_tokens import parts as shift_parts
+from lenvm.evaluation.length_tokens.scoring import ReadCompletion, token_shifts
 from lenvm.models import LengthValueModel
 
 SMALL: dict[str, Any] = {"rows_per_part": 32, "batch_size": 8, "threshold": 1e-4, "min_count": 1}
@@ -43,7 +43,7 @@ def id_file(rollout_file: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Pa
 
 
 def summary(output: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((output / "summary.json").read_text())["length_tokens"]
+    found: dict[str, Any] = json.loads((output / "summary.json").read_text())
     return found
 
 
@@ -155,7 +155,7 @@ def test_another_model_does_not_go_on(id_file: Path, value_model: str, tmp_path:
 
 def test_held_out_problems_are_sampled_where_no_rollouts_are_given(value_model: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    options = {"num_prompts": 3, "num_samples": 2, "sampling": SamplingSettings(max_tokens=24), **SMALL}
+    options = {"prompts": 3, "num_samples": 2, "sampling": SamplingSettings(max_tokens=24), **SMALL}
     length_tokens(value_model, output, **options)
     first = summary(output)
     assert first["rollouts"] == 6

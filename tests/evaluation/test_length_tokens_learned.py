@@ -78,7 +78,7 @@ def test_rechecks_lengthen_and_the_answer_marker_shortens(tmp_path: Path, tokeni
     model = trained(tokenizer).save_pretrained(tmp_path / "model", tokenizer)
     held_out = write_rollouts(solutions(tokenizer, 400, held_out=True), tmp_path / "rollouts.parquet")
     length_tokens(str(model), tmp_path / "out", rollouts=held_out)
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())["length_tokens"]
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
     longer, shorter = ({row["token"]: row for row in found[side]} for side in ("longer", "shorter"))
     assert {"_Wait", "_Hmm"} <= set(longer)
     assert {"_Answer"} <= set(shorter)

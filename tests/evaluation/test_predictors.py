@@ -8,7 +8,8 @@ from scipy.stats import kendalltau
 
 from lenvm.errors import InputError
 from lenvm.evaluation.by_position import position_errors
-from lenvm.evaluation.predictors import (
+from lenvm.evaluation.prompt_boundary.measures import errors
+from lenvm.evaluation.prompt_boundary.predictors import (
     AbstractLengthPredictor,
     BestConstant,
     PromptLengthLine,
@@ -16,7 +17,6 @@ from lenvm.evaluation.predictors import (
     TfidfRidge,
     best_constant,
 )
-from lenvm.evaluation.prompt_boundary import errors
 
 
 def table(num_prompts: int, seed: int) -> PromptTable:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lenvm.backbones import AbstractBackbone
-from lenvm.evaluation.shift_scoring import ReadCompletion, token_shifts
+from lenvm.evaluation.length_tokens.scoring import ReadCompletion, token_shifts
 from lenvm.heads import LinearHead
 from lenvm.models import LengthValueModel
 from lenvm.returns import horizon_shifts

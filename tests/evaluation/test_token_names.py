@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lenvm.evaluation.token_names import token_name, token_text
+from lenvm.evaluation.length_tokens.token_names import token_name, token_text
 
 
 class OneToken:

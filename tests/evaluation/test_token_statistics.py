@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenvm.evaluation.strongest import Context, StrongestContexts
-from lenvm.evaluation.token_statistics import TokenStatistics
+from lenvm.evaluation.length_tokens.strongest import Context, StrongestContexts
+from lenvm.evaluation.length_tokens.token_statistics import TokenStatistics
 
 VOCAB, THRESHOLD, KEPT = 7, 0.01, 2
 

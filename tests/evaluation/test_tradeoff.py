@@ -12,11 +12,14 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.methods import AskForLength, ForcedLength, LengthPenalty
-from lenvm.evaluation.tradeoff import _outcome, _truncated, tradeoff
-from lenvm.evaluation.tradeoff_results import Outcome, write_tradeoff
+from lenvm.evaluation.prompts import TaskPrompts
+from lenvm.evaluation.tradeoff import tradeoff
+from lenvm.evaluation.tradeoff.command import _outcome, _truncated
+from lenvm.evaluation.tradeoff.results import Outcome, write_tradeoff
+from lenvm.tasks import Playground
 
 SMALL: dict[str, Any] = {
-    "num_prompts": 4,
+    "prompts": 4,
     "num_samples": 2,
     "betas": (-20, 0, 3),
     "sampling": SamplingSettings(top_k=8, max_tokens=48),
@@ -35,7 +38,8 @@ def block_of(rows: list[tuple[int, int, bool, bool]]) -> Block:
 
 
 def test_truncation_by_hand() -> None:
-    prompts = [Rollout(prompt="p", prompt_id=str(i), domain="math", reference="7") for i in range(2)]
+    rollouts = [Rollout(prompt="p", prompt_id=str(i), domain="math", reference="7") for i in range(2)]
+    prompts = TaskPrompts(Playground(), rollouts)
     # prompt, length, ended, right
     block = block_of([(0, 4, True, True), (0, 10, True, True), (1, 6, True, False), (1, 12, False, True)])
     plain = _outcome("plain", block, prompts)
@@ -93,7 +97,14 @@ def test_a_sweep_on_the_playground(tmp_path: Path, value_model: str, capsys: pyt
             low, high = figures[f"{name}_interval"]
             assert low <= figures[name] <= high
     assert summary["mean_length_is_monotone"] in (True, False)
-    names = {"summary.json", "table.md", "length_against_accuracy.png", "length_against_accuracy.svg", "blocks"}
+    names = {
+        "summary.json",
+        "table.md",
+        "length_against_accuracy.png",
+        "length_against_accuracy.svg",
+        "blocks",
+        "tensorboard",
+    }
     assert {p.name for p in tmp_path.iterdir()} == names
     assert len(list((tmp_path / "blocks").iterdir())) == 5
     printed = capsys.readouterr().out
@@ -124,5 +135,5 @@ def test_options_that_cannot_be(options: dict[str, Any], sentence: str, tmp_path
 def test_prompts_without_a_grader_are_refused(tmp_path: Path, value_model: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "What is 3+4?", "domain": "history", "reference": "7"}\n')
-    with pytest.raises(InputError, match="no prompt has an answer that can be graded"):
-        tradeoff(tmp_path, value_model=value_model, prompts=file, **SMALL)
+    with pytest.raises(InputError, match="1 of 1 prompts have no answer that can be graded"):
+        tradeoff(tmp_path, value_model=value_model, task=str(file), **SMALL | {"prompts": None})

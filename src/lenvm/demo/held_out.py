@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from lenvm.data.rollout import Rollout
-from lenvm.evaluation.predictors import Floats, best_constant
-from lenvm.evaluation.prompt_boundary import errors
+from lenvm.evaluation.prompt_boundary.measures import errors
+from lenvm.evaluation.prompt_boundary.predictors import Floats, best_constant
 from lenvm.metrics import return_consistent_length
 from lenvm.models import LengthValueModel
 from lenvm.playground import is_correct

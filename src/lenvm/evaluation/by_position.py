@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lenvm.errors import InputError
-from lenvm.evaluation.predictors import Floats
+from lenvm.evaluation.prompt_boundary.predictors import Floats
 from lenvm.metrics import POSITIONS
 from lenvm.report.plots import error_by_position
 

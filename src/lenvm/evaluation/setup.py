@@ -1,4 +1,4 @@
-"""What all methods of a decoding evaluation share: generator, value models, sampling, and the prompts."""
+"""What all methods of a decoding evaluation share: generator, value models, and sampling."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lenvm import decoding
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
-from lenvm.data.prompts import read_prompts
-from lenvm.data.rollout import BadRowError, Prompt, Rollout
+from lenvm.data.rollout import BadRowError, Prompt
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.decoding.generate import Completion, stream
 from lenvm.decoding.generator import context_length, load_generator, room_for
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.models import LengthValueModel
-from lenvm.playground import as_prompt, is_correct
-from lenvm.playground.corpus import draw_distinct_problems
-from lenvm.playground.domains import DOMAINS
 
-PLAYGROUND_PROMPTS = 64
 _HASHED_VALUES = 4096
 
 
@@ -146,26 +141,3 @@ def _code_digest() -> str:
     for file in sorted(Path(decoding.__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def load_prompts(source: Path | list[str] | None, count: int | None, seed: int) -> list[Rollout]:
-    """The prompts to complete, with domain and reference where they are known.
-
-    Args:
-        source: texts, or a file whose rows have a `prompt`; None draws held-out problems of the playground.
-        count: how many; None takes all that are given, or 64 problems.
-        seed: decides which problems are drawn.
-    """
-    if count is not None and count < 1:
-        raise InputError(f"`num_prompts` must be at least 1, got {count}.")
-    if source is not None:
-        return read_prompts(source)[:count]
-    problems = draw_distinct_problems(count or PLAYGROUND_PROMPTS, seed=seed, held_out=True)
-    return [as_prompt(problem) for problem in problems]
-
-
-def graded(prompt: Rollout, text: str, finish_reason: str) -> bool | None:
-    """Whether a completion ended by itself with the right answer; None where there is no grader."""
-    if prompt.domain not in DOMAINS or prompt.reference is None:
-        return None
-    return is_correct(Rollout(**vars(prompt) | {"completion": text, "finish_reason": finish_reason}))

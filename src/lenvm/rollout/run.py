@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +10,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lenvm import tasks
 from lenvm.class_path import describe
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
@@ -33,7 +31,7 @@ from lenvm.rollout.manifest import Totals, prompt_ids_in
 from lenvm.rollout.progress import RolloutProgress, reading_prompts
 from lenvm.rollout.requests import RequestStream, check_prompt_format
 from lenvm.rollout.selection import Selection, parse_mix
-from lenvm.tasks import AbstractTask, Part, Table, TaskPrompt, Texts
+from lenvm.tasks import AbstractTask, Part, TaskPrompt, task_of
 from lenvm.version import __version__
 
 _LONG = 1000
@@ -93,7 +91,7 @@ def rollout(
     for name, value in (("num_samples", num_samples), ("rows_per_shard", rows_per_shard)):
         if value < 1:
             raise InputError(f"`{name}` must be at least 1, got {value}.")
-    source, runner = _task(task), _engine(engine)
+    source, runner = task_of(task), _engine(engine)
     check_prompt_format(runner, prompt_format)
     mix = parse_mix(domain_mix) if isinstance(domain_mix, str) else domain_mix
     policy = _policy(generator, revision, sampling, runner)
@@ -197,21 +195,6 @@ def _report(output: Path, there: Totals, failures: FailureLog, progress: Rollout
         f"Done. {there.completions:,} completions of {there.prompts:,} prompts, {tokens}"
         f"{there.cut / there.completions:.1%} cut by the limit, are in {output}."
     )
-
-
-def _task(task: AbstractTask | list[str] | str) -> AbstractTask:
-    if isinstance(task, list):
-        return Texts(texts=task)
-    if isinstance(task, AbstractTask):
-        return task
-    if not Path(task).exists() and "/" not in task:
-        names = ", ".join(sorted(cls.__name__ for cls in vars(tasks).values() if _is_final(cls)))
-        raise InputError(f"`task` must be a file of prompts that exists, or one of {names}; got {task!r}.")
-    return Table(source=task)
-
-
-def _is_final(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, AbstractTask) and not inspect.isabstract(cls)
 
 
 def _engine(engine: EngineName | AbstractEngine) -> AbstractEngine:

@@ -8,6 +8,7 @@ from lenvm.tasks.lifebench import LIFEBench
 from lenvm.tasks.math500 import MATH500
 from lenvm.tasks.mathvista import MathVista
 from lenvm.tasks.mixture import Mixture
+from lenvm.tasks.named import task_of
 from lenvm.tasks.open_code_reasoning import OpenCodeReasoning
 from lenvm.tasks.playground import Playground
 from lenvm.tasks.table import Table
@@ -31,4 +32,5 @@ __all__ = [
     "Texts",
     "WildChat",
     "in_part",
+    "task_of",
 ]

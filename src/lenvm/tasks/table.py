@@ -17,7 +17,7 @@ from lenvm.tasks.templates import check_template, filled
 
 @dataclass(frozen=True, kw_only=True)
 class Table(AbstractTask):
-    """The rows of a table: a prompt each, and what else a rollout row may have. It has no grader.
+    """The rows of a table: a prompt each, and what else a rollout row may have.
 
     Rows are read one at a time; one that is damaged is passed over and told of. Rows with equal prompts have the same
     prompt_id unless they bring their own. A tenth of the ids is `test`.
@@ -30,6 +30,7 @@ class Table(AbstractTask):
         domain: the domain of rows that have none.
         template: put around prompts that are texts, with `{question}` where the prompt goes.
         split: the split that is read of a hub dataset.
+        grader: the task that grades completions, such as GSM8K; left out, nothing is graded.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Table(AbstractTask):
     domain: str | None = None
     template: str | None = None
     split: str = "train"
+    grader: AbstractTask | None = None
 
     def __post_init__(self) -> None:
         if self.template is not None:
@@ -56,6 +58,9 @@ class Table(AbstractTask):
                 continue
             if in_part(rollout.prompt_id, part) and domain in (None, rollout.domain):
                 yield TaskPrompt(row.place, rollout)
+
+    def grade(self, prompt: Rollout, completion: str) -> bool | None:
+        return None if self.grader is None else self.grader.grade(prompt, completion)
 
     def _rows(self) -> Iterator[tuple[RawRow, Path]]:
         path = Path(self.source).expanduser()

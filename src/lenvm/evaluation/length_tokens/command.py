@@ -16,9 +16,9 @@ from lenvm.data.store import check_shards
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.evaluation.length_tokens_results import write_length_tokens
+from lenvm.evaluation.length_tokens.parts import ShiftScoring, score_in_parts
+from lenvm.evaluation.length_tokens.results import write_length_tokens
 from lenvm.evaluation.setup import weights_digest
-from lenvm.evaluation.shift_parts import ShiftScoring, score_in_parts
 from lenvm.models import LengthValueModel
 from lenvm.models.value_model import check_tokenizer
 from lenvm.playground import MAX_TOKENS, POLICY_FOLDER
@@ -32,7 +32,7 @@ def length_tokens(
     *,
     rollouts: Path | None = None,
     max_rollouts: int | None = None,
-    num_prompts: int = 256,
+    prompts: int = 256,
     num_samples: int = 16,
     sampling: SamplingSettings = SamplingSettings(max_tokens=MAX_TOKENS),
     threshold: float = 0.01,
@@ -57,7 +57,7 @@ def length_tokens(
         rollouts: file or folder of completions; left out, held-out problems of the playground are completed by its
             policy, under `rollouts/` of the output folder.
         max_rollouts: how many of them to read; left out, all.
-        num_prompts: how many problems, where `rollouts` is left out.
+        prompts: how many problems, where `rollouts` is left out.
         num_samples: completions per problem, where `rollouts` is left out.
         sampling: how these are sampled.
         threshold: shifts beyond plus or minus this count as events.
@@ -69,7 +69,7 @@ def length_tokens(
         font: TrueType file for the word clouds; left out, DejaVu Sans, which has no Chinese, for example.
         allow_overlap: go on although the value model was trained on some of the prompts.
     """
-    _check(num_prompts=num_prompts, num_samples=num_samples, min_count=min_count, num_contexts=num_contexts)
+    _check(prompts=prompts, num_samples=num_samples, min_count=min_count, num_contexts=num_contexts)
     _check(batch_size=batch_size, rows_per_part=rows_per_part, max_rollouts=1 if max_rollouts is None else max_rollouts)
     if not threshold >= 0:
         raise InputError(f"`threshold` must not be negative, got {threshold}.")
@@ -82,7 +82,7 @@ def length_tokens(
     if files is None:
         sampled = output / "rollouts"
         rollout(
-            str(POLICY_FOLDER), sampled, Playground(), part="test", prompts=num_prompts, num_samples=num_samples,
+            str(POLICY_FOLDER), sampled, Playground(), part="test", prompts=prompts, num_samples=num_samples,
             sampling=sampling,
         )  # fmt: skip
         files = _files(sampled)

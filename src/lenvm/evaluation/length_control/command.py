@@ -8,15 +8,17 @@ from lenvm.data.encoding import PromptFormat
 from lenvm.decoding.generate import GUIDED
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.evaluation.control_measures import Cell, Role
-from lenvm.evaluation.control_results import write_results
+from lenvm.evaluation.length_control.measures import Cell, Role
+from lenvm.evaluation.length_control.reachable import keeping, reachable, run_probe
+from lenvm.evaluation.length_control.results import write_results
 from lenvm.evaluation.methods import AbstractMethod, Plain
 from lenvm.evaluation.overlap import check_overlap
-from lenvm.evaluation.reachable import keeping, reachable, run_probe
+from lenvm.evaluation.prompts import load_prompts
 from lenvm.evaluation.running import Job, run_jobs
-from lenvm.evaluation.setup import load_prompts, load_setup
+from lenvm.evaluation.setup import load_setup
 from lenvm.metrics import Constraint
 from lenvm.playground import POLICY_FOLDER
+from lenvm.tasks import AbstractTask, Part
 
 
 def length_control(
@@ -25,8 +27,9 @@ def length_control(
     *,
     generator: str = str(POLICY_FOLDER),
     value_model: str | None = None,
-    prompts: Path | list[str] | None = None,
-    num_prompts: int | None = None,
+    task: AbstractTask | list[str] | str | None = None,
+    part: Part | None = None,
+    prompts: int | None = None,
     targets: tuple[int, ...] = (64,),
     constraint: Constraint = "equal",
     only_reachable: int = 0,
@@ -46,9 +49,10 @@ def length_control(
         output: folder for everything that is written.
         generator: name on the hub or folder of a causal language model with its tokenizer.
         value_model: name on the hub or folder of the length value model of guided methods.
-        prompts: a list of texts, or a file whose rows have a `prompt` (and perhaps domain and reference); left out,
-            held-out problems of the playground.
-        num_prompts: how many prompts; left out, all that are given, or 64 problems.
+        task: where prompts come from: a class of `lenvm.tasks`, a file of prompts, or a list of texts; left out, the
+            playground.
+        part: which of the task's prompts; left out, `test`, and all of a file or list.
+        prompts: how many prompts; left out, all that are given, or 64 problems of the playground.
         targets: lengths to ask for, in tokens, EOS included.
         constraint: what lengths have to be to the target: `equal`, `at_most` or `at_least`.
         only_reachable: plain completions to sample first per prompt; only prompts are kept of which one of these meets
@@ -64,7 +68,8 @@ def length_control(
     if not methods or not targets or min(targets) < 1 or len(set(targets)) < len(targets):
         raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    known = load_prompts(prompts, num_prompts, sampling.seed)
+    chosen = load_prompts(task, part, prompts, sampling.seed)
+    known = chosen.rollouts
     check_overlap(setup, methods.values(), known, allow=allow_overlap)
     folder = output / "blocks"
     kept, cells = {target: list(range(len(known))) for target in targets}, []
@@ -84,7 +89,7 @@ def length_control(
         for target, numbers in kept.items():
             block = next(blocks) if shared is None else shared.of_prompts(numbers)
             cells.append(Cell(name, role, target, block))
-    write_results(output, cells, known, constraint)
+    write_results(output, cells, chosen, constraint)
 
 
 def _jobs(methods: dict[str, AbstractMethod], kept: dict[int, list[int]]) -> list[Job]:

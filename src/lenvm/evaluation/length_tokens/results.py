@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch.utils.tensorboard import SummaryWriter
 from transformers import PreTrainedTokenizerBase
 
-from lenvm.evaluation.strongest import StrongestContexts
-from lenvm.evaluation.token_names import token_name, token_text
-from lenvm.evaluation.token_statistics import TokenStatistics
+from lenvm.evaluation.length_tokens.strongest import StrongestContexts
+from lenvm.evaluation.length_tokens.token_names import token_name, token_text
+from lenvm.evaluation.length_tokens.token_statistics import TokenStatistics
+from lenvm.evaluation.results import ResultFolder
 from lenvm.report.word_clouds import CloudWord, word_clouds
 
 _SHOWN, _PRINTED, _CLOUD = 50, 15, 100
@@ -67,7 +65,8 @@ def write_length_tokens(
         font: TrueType file for the word clouds.
     """
     rows = _rows(found, tokenizer)
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), output / "tokens.parquet", compression="zstd")
+    folder = ResultFolder(output, "length_tokens")
+    folder.write_rows("tokens", pa.Table.from_pylist(rows, schema=_SCHEMA))
     named = [row for row in rows if row["token"] is not None and row["count"] >= min_count]
     longer = _Side("longer", "above", _sorted([r for r in named if r["mean"] > found.threshold], "above"))
     shorter = _Side("shorter", "below", _sorted([r for r in named if r["mean"] < -found.threshold], "below"))
@@ -86,21 +85,13 @@ def write_length_tokens(
         "mean_shift": float((found.mean * found.count).sum() / max(total, 1)),
         **{side.name: [_summarised(row, side) for row in side.rows[:_SHOWN]] for side in sides},
     }
-    text = json.dumps({"length_tokens": summary}, indent=2, ensure_ascii=False)
-    (output / "summary.json").write_text(text + "\n", encoding="utf-8")
-    (output / "table.md").write_text("\n".join(_markdown(side) for side in sides), encoding="utf-8")
+    folder.write_summary(summary)
+    folder.write_table("\n".join(_markdown(side) for side in sides))
     clouds = {f"{side.name} answers": _cloud(side) for side in sides}
-    figure = word_clouds(clouds, shade="mean horizon shift", font=font)
-    for suffix in ("png", "svg"):
-        figure.savefig(output / f"word_clouds.{suffix}", dpi=150)
-    with SummaryWriter(str(output / "tensorboard")) as board:
-        board.add_figure("length_tokens/word_clouds", figure)
+    folder.write_figures({"word_clouds": word_clouds(clouds, shade="mean horizon shift", font=font)})
     for side in sides:
         _print(side)
-    print(
-        f"Done. Everything is under {output}: table.md, tokens.parquet, summary.json, word_clouds.png and .svg, "
-        "tensorboard/, parts/."
-    )
+    folder.finish("parts/")
 
 
 def _rows(found: TokenStatistics, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:

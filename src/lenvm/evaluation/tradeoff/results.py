@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lenvm.evaluation.results import ResultFolder, markdown_table
 from lenvm.evaluation.statistics import Floats, bootstrap_interval, largest_drop
 from lenvm.report.plots import AccuracyPoint, length_against_accuracy
 
@@ -88,13 +88,12 @@ def write_tradeoff(
         "mean_length_is_monotone": drop <= 1.0,
         "largest_drop_in_standard_errors": drop if np.isfinite(drop) else None,
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    folder = ResultFolder(output, "tradeoff")
+    folder.write_summary(summary)
     named = [*((f"tilt {tilt.strength:g}" if tilt.strength else "plain", tilt) for tilt in tilts)]
     named += [(outcome.name, outcome) for outcome in (*others, *cuts)]
     rows = [(name, *_row(outcome, plain)) for name, outcome in named]
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * (len(_COLUMNS) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    (output / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    folder.write_table(markdown_table(list(_COLUMNS), [list(row) for row in rows]))
     figure = length_against_accuracy(
         {
             "Tilt (beta)": [_point(tilt, f"{tilt.strength:g}") for tilt in tilts if tilt.strength],
@@ -104,14 +103,13 @@ def write_tradeoff(
         full=_point(plain, "plain"),
         wanted=_KEPT,
     )
-    for suffix in ("png", "svg"):
-        figure.savefig(output / f"length_against_accuracy.{suffix}", dpi=150)
+    folder.write_figures({"length_against_accuracy": figure})
     _print(rows[: len(tilts) + len(others)])
     if best is not None:
         print(
             f"{best.tokens / plain.tokens:.1%} of the tokens keep {_KEPT:.0%} of the accuracy (beta {best.strength:g})."
         )
-    print(f"Done. Everything is under {output}: table.md, summary.json, length_against_accuracy.png and .svg, blocks/.")
+    folder.finish("blocks/")
 
 
 def _cheapest(outcomes: Sequence[Outcome], plain: Outcome) -> Outcome | None:

@@ -14,7 +14,6 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import kendalltau
 
 from lenvm.data import Rollout, RolloutDataModule
 from lenvm.data.encoding import RolloutEncoder
@@ -22,7 +21,8 @@ from lenvm.data.reading import find_files, read_hub_rows, read_rows
 from lenvm.data.rollout import BadRowError, parse_rollout
 from lenvm.data.tokenizer import fingerprint
 from lenvm.errors import InputError
-from lenvm.evaluation.predictors import (
+from lenvm.evaluation.prompt_boundary.measures import errors
+from lenvm.evaluation.prompt_boundary.predictors import (
     AbstractLengthPredictor,
     BestConstant,
     Floats,
@@ -34,19 +34,6 @@ from lenvm.metrics import return_consistent_length
 from lenvm.models import LengthValueModel
 from lenvm.models.value_model import check_tokenizer
 from lenvm.report.plots import error_bars, predicted_against_true
-
-
-def errors(predicted: Floats, true: Floats) -> dict[str, float]:
-    """Mean and median relative error, mean absolute error and Kendall's tau of predicted lengths."""
-    relative = np.abs(predicted - true) / true
-    constant = len(true) < 2 or np.ptp(predicted) == 0
-    return {
-        "mre": float(relative.mean()),
-        "median_re": float(np.median(relative)),
-        "mae": float(np.abs(predicted - true).mean()),
-        # a constant ranks nothing; 0 is what chance gives
-        "kendall_tau": 0.0 if constant else float(kendalltau(predicted, true).statistic),
-    }
 
 
 def prompt_table(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lenvm.evaluation.strongest import Context, StrongestContexts
+from lenvm.evaluation.length_tokens.strongest import Context, StrongestContexts
 
 _CONTEXT = pa.struct(
     [("shift", pa.float64()), ("before", pa.list_(pa.int32())), ("after", pa.list_(pa.int32()))],

@@ -19,9 +19,9 @@ from lenvm.data.prompt_set import PromptSet
 from lenvm.data.reading import RawRow, read_rows
 from lenvm.data.rollout import BadRowError, Rollout, parse_rollout
 from lenvm.errors import InputError
-from lenvm.evaluation.shift_scoring import ReadCompletion, token_shifts
-from lenvm.evaluation.strongest import Context
-from lenvm.evaluation.token_statistics import TokenStatistics
+from lenvm.evaluation.length_tokens.scoring import ReadCompletion, token_shifts
+from lenvm.evaluation.length_tokens.strongest import Context
+from lenvm.evaluation.length_tokens.token_statistics import TokenStatistics
 from lenvm.models import LengthValueModel
 
 _BEFORE, _AFTER = 8, 5

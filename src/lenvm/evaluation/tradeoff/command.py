@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from lenvm.data.encoding import PromptFormat
-from lenvm.data.rollout import Rollout
 from lenvm.decoding.generate import GUIDED, ScorerName
 from lenvm.decoding.rules import Tilt
 from lenvm.decoding.settings import SamplingSettings
@@ -16,11 +15,13 @@ from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.methods import AbstractMethod, Guided, Plain
 from lenvm.evaluation.overlap import check_overlap
+from lenvm.evaluation.prompts import TaskPrompts, load_prompts
 from lenvm.evaluation.running import Job, run_jobs
-from lenvm.evaluation.setup import graded, load_prompts, load_setup
+from lenvm.evaluation.setup import load_setup
 from lenvm.evaluation.statistics import prompt_means
-from lenvm.evaluation.tradeoff_results import Outcome, write_tradeoff
+from lenvm.evaluation.tradeoff.results import Outcome, write_tradeoff
 from lenvm.playground import POLICY_FOLDER
+from lenvm.tasks import AbstractTask, Part
 
 _QUANTILES = np.linspace(0.05, 1.0, 20)
 
@@ -30,8 +31,9 @@ def tradeoff(
     *,
     generator: str = str(POLICY_FOLDER),
     value_model: str,
-    prompts: Path | None = None,
-    num_prompts: int | None = None,
+    task: AbstractTask | list[str] | str | None = None,
+    part: Part | None = None,
+    prompts: int | None = None,
     betas: tuple[float, ...] = (-20, -15, -10, -7, -5, -3, -2, -1, 1, 2, 3, 5),
     budgets: tuple[int, ...] = (),
     baselines: dict[str, AbstractMethod] | None = None,
@@ -51,9 +53,10 @@ def tradeoff(
         output: folder for everything that is written.
         generator: name on the hub or folder of a causal language model with its tokenizer.
         value_model: name on the hub or folder of the length value model.
-        prompts: a file of prompts whose domain has a grader, with references; left out, held-out problems of the
-            playground.
-        num_prompts: how many prompts; left out, all that are given, or 64 problems.
+        task: where prompts and graders come from: a class of `lenvm.tasks`, such as
+            `GSM8K`; left out, the playground.
+        part: which of the task's prompts; left out, `test`.
+        prompts: how many prompts; left out, all that are given, or 64 problems of the playground.
         betas: strengths of the tilt; below 0 shortens. Plain sampling stands for 0.
         budgets: token limits at which plain completions are cut; one that had not ended is wrong. Left out, twenty
             quantiles of their lengths.
@@ -69,19 +72,22 @@ def tradeoff(
     others = baselines or {}
     _check(strengths, budgets, others)
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    known = load_prompts(prompts, num_prompts, sampling.seed)
+    chosen = load_prompts(task, part, prompts, sampling.seed)
+    known = chosen.rollouts
     check_overlap(setup, others.values(), known, allow=allow_overlap)
-    known = [prompt for prompt in known if graded(prompt, "", "stop") is not None]
-    if not known:
-        raise InputError("no prompt has an answer that can be graded; give `domain` and `reference` of the playground.")
+    if ungraded := [rollout for number, rollout in enumerate(known) if not chosen.gradable(number)]:
+        raise InputError(
+            f"{len(ungraded)} of {len(known)} prompts have no answer that can be graded, for example prompt_id "
+            f"{ungraded[0].prompt_id!r}; give a task with a grader, such as GSM8K, or a Table with one."
+        )
     methods: dict[str, AbstractMethod] = {"plain": Plain()}
     methods |= {f"tilt {beta:g}": Guided(rule=Tilt(beta=beta), scorer=scorer) for beta in strengths}
     jobs = [Job(name, method, None, range(len(known))) for name, method in (methods | others).items()]
     blocks = run_jobs(jobs, setup, known, "equal", output / "blocks")
-    plain, *rest = (_outcome(job.name, block, known) for job, block in zip(jobs, blocks, strict=True))
+    plain, *rest = (_outcome(job.name, block, chosen) for job, block in zip(jobs, blocks, strict=True))
     tilts = [replace(o, strength=beta) for beta, o in zip(strengths, rest[: len(strengths)], strict=True)]
     tilts.insert(sum(beta < 0 for beta in strengths), replace(plain, strength=0.0))
-    cuts = [_truncated(blocks[0], known, budget) for budget in budgets or _quantiles(blocks[0])]
+    cuts = [_truncated(blocks[0], chosen, budget) for budget in budgets or _quantiles(blocks[0])]
     write_tradeoff(output, plain, tilts, cuts, rest[len(strengths) :])
 
 
@@ -101,7 +107,7 @@ def _quantiles(block: Block) -> list[int]:
     return sorted({int(np.ceil(q)) for q in np.quantile(block.length, _QUANTILES)})
 
 
-def _outcome(name: str, block: Block, prompts: list[Rollout]) -> Outcome:
+def _outcome(name: str, block: Block, prompts: TaskPrompts) -> Outcome:
     return Outcome(
         name=name,
         strength=None,
@@ -112,7 +118,7 @@ def _outcome(name: str, block: Block, prompts: list[Rollout]) -> Outcome:
     )
 
 
-def _truncated(block: Block, prompts: list[Rollout], budget: int) -> Outcome:
+def _truncated(block: Block, prompts: TaskPrompts, budget: int) -> Outcome:
     """Plain completions cut at a budget: tokens are min(L, B), and only what had ended by then can be right."""
     within = block.natural & (block.length <= budget)
     return Outcome(
@@ -125,6 +131,6 @@ def _truncated(block: Block, prompts: list[Rollout], budget: int) -> Outcome:
     )
 
 
-def _right(block: Block, prompts: list[Rollout]) -> np.ndarray:
+def _right(block: Block, prompts: TaskPrompts) -> np.ndarray:
     facts = zip(block.prompt, block.text, block.natural, strict=True)
-    return np.array([bool(graded(prompts[p], text, "stop" if natural else "length")) for p, text, natural in facts])
+    return np.array([bool(prompts.graded(p, text, ended=bool(natural))) for p, text, natural in facts])

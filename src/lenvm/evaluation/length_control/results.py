@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from lenvm.data.rollout import Rollout
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.control_measures import Cell, Measures, correctness, measured, named
+from lenvm.evaluation.length_control.measures import Cell, Measures, correctness, measured, named
+from lenvm.evaluation.prompts import TaskPrompts
+from lenvm.evaluation.results import ResultFolder
 from lenvm.metrics import Constraint, length_deviation, length_score
 from lenvm.report.plots import LabelledPoint, length_frontier
 
@@ -43,49 +44,51 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def write_results(output: Path, cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint) -> None:
+def write_results(output: Path, cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint) -> None:
     """Writes completions.parquet, summary.json, table.md and figures; prints the table."""
     results = measured(cells, prompts, constraint)
-    _write_completions(output / "completions.parquet", cells, prompts, constraint)
-    summary = {
-        "constraint": constraint,
-        "targets": {
-            str(target): {"prompts": len(set(_first(cells, target).prompt.tolist())), "methods": by_method}
-            for target, by_method in results.items()
-        },
-    }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (output / "table.md").write_text(_markdown(results, constraint), encoding="utf-8")
-    for name, (measure, label) in _FIGURES.items():
-        points = {
-            _title(constraint, target): [
-                LabelledPoint(method, found[measure], found["length_score"])
-                for method, found in rows.items()
-                if found[measure] is not None
-            ]
-            for target, rows in results.items()
+    folder = ResultFolder(output, "length_control")
+    folder.write_rows("completions", _completions(cells, prompts, constraint))
+    folder.write_summary(
+        {
+            "constraint": constraint,
+            "targets": {
+                str(target): {"prompts": len(set(_first(cells, target).prompt.tolist())), "methods": by_method}
+                for target, by_method in results.items()
+            },
         }
-        figure = length_frontier(points, reference=named(cells, "plain"), xlabel=label)
-        for suffix in ("png", "svg"):
-            figure.savefig(output / f"{name}.{suffix}", dpi=150)
+    )
+    folder.write_table(_markdown(results, constraint))
+    folder.write_figures({name: _figure(cells, results, constraint, *of) for name, of in _FIGURES.items()})
     for target, rows in results.items():
         _print(_title(constraint, target), rows)
-    print(
-        f"Done. Everything is under {output}: table.md, summary.json, completions.parquet, figures "
-        "(length_score_against_nll.png, ...), blocks/."
-    )
+    folder.finish("blocks/")
+
+
+def _figure(
+    cells: Sequence[Cell], results: dict[int, dict[str, Measures]], constraint: Constraint, measure: str, label: str
+) -> Figure:
+    points = {
+        _title(constraint, target): [
+            LabelledPoint(method, found[measure], found["length_score"])
+            for method, found in rows.items()
+            if found[measure] is not None
+        ]
+        for target, rows in results.items()
+    }
+    return length_frontier(points, reference=named(cells, "plain"), xlabel=label)
 
 
 def _first(cells: Sequence[Cell], target: int) -> Block:
     return next(cell.block for cell in cells if cell.target == target)
 
 
-def _write_completions(path: Path, cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint) -> None:
+def _completions(cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint) -> pa.Table:
     tables = []
     for cell in cells:
         block, size = cell.block, len(cell.block.length)
         lengths = torch.as_tensor(block.length)
-        asked = [prompts[p] for p in block.prompt]
+        asked = [prompts.rollouts[p] for p in block.prompt]
         columns: dict[str, Any] = {
             "prompt": [p.prompt if isinstance(p.prompt, str) else json.dumps(p.prompt) for p in asked],
             "prompt_id": [p.prompt_id for p in asked],
@@ -105,9 +108,7 @@ def _write_completions(path: Path, cells: Sequence[Cell], prompts: Sequence[Roll
             "correct": pa.array(correctness(block, prompts), pa.bool_()),
         }
         tables.append(pa.table(columns))
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
-    partial.replace(path)
+    return pa.concat_tables(tables)
 
 
 def _markdown(results: dict[int, dict[str, Measures]], constraint: Constraint) -> str:

@@ -9,9 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from lenvm.data.rollout import Rollout
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.setup import graded
+from lenvm.evaluation.prompts import TaskPrompts
 from lenvm.evaluation.statistics import bootstrap_interval, bootstrap_ratio_interval, prompt_means
 from lenvm.metrics import Constraint, distinct_n, length_deviation, length_score
 
@@ -37,13 +36,13 @@ class Cell(NamedTuple):
     block: Block
 
 
-def correctness(block: Block, prompts: Sequence[Rollout]) -> list[bool | None]:
+def correctness(block: Block, prompts: TaskPrompts) -> list[bool | None]:
     """Whether each completion is right; None where there is no grader."""
     facts = zip(block.prompt, block.text, block.natural, strict=True)
-    return [graded(prompts[p], text, "stop" if natural else "length") for p, text, natural in facts]
+    return [prompts.graded(p, text, ended=bool(natural)) for p, text, natural in facts]
 
 
-def judged(cell: Cell, prompts: Sequence[Rollout], constraint: Constraint) -> Measures:
+def judged(cell: Cell, prompts: TaskPrompts, constraint: Constraint) -> Measures:
     """The figures of one cell.
 
     `deviation` is the mean of LIFEBench's LD and `absolute_deviation` that of its size; `nll_per_token` is the negative
@@ -75,9 +74,7 @@ def judged(cell: Cell, prompts: Sequence[Rollout], constraint: Constraint) -> Me
     }
 
 
-def measured(
-    cells: Sequence[Cell], prompts: Sequence[Rollout], constraint: Constraint
-) -> dict[int, dict[str, Measures]]:
+def measured(cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint) -> dict[int, dict[str, Measures]]:
     """Measures by target and method.
 
     `nll_ratio` compares the likelihood per token with plain sampling, `nll_ratio_to_keeping` with plain completions

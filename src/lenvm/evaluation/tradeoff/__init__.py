@@ -1,0 +1,5 @@
+"""How many tokens a right answer needs."""
+
+from lenvm.evaluation.tradeoff.command import tradeoff
+
+__all__ = ["tradeoff"]
