@@ -11,6 +11,12 @@ from lenvm.evaluation.methods import AbstractMethod
 from lenvm.evaluation.setup import Setup
 
 
+def value_models(setup: Setup, methods: Iterable[AbstractMethod]) -> list[str]:
+    """The value models of an evaluation and its methods."""
+    names = {setup.value_model, *(getattr(method, "value_model", None) for method in methods)} - {None}
+    return sorted(map(str, names))
+
+
 def check_overlap(setup: Setup, methods: Iterable[AbstractMethod], prompts: Sequence[Rollout], *, allow: bool) -> None:
     """Makes sure that no value model of an evaluation was trained on its prompts.
 
@@ -20,8 +26,7 @@ def check_overlap(setup: Setup, methods: Iterable[AbstractMethod], prompts: Sequ
     Raises:
         InputError: naming a prompt that was trained on, unless `allow`.
     """
-    names = {setup.value_model, *(getattr(method, "value_model", None) for method in methods)} - {None}
-    for name in sorted(map(str, names)):
+    for name in value_models(setup, methods):
         trained_on = setup.model(name).training_prompts
         if trained_on is None or allow:
             continue

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenvm.data.rollout import Rollout
+from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.rollout import BadRowError, Rollout
+from lenvm.decoding.generator import context_length
 from lenvm.errors import InputError
+from lenvm.evaluation.setup import Setup
 from lenvm.rollout.selection import Selection
 from lenvm.tasks import AbstractTask, Part, Playground, Table, Texts, task_of
 
@@ -20,16 +24,55 @@ class TaskPrompts:
     Args:
         task: their task.
         rollouts: the prompts, without completions.
+        too_long: how many were left out because they leave too little of a context.
     """
 
     task: AbstractTask
     rollouts: list[Rollout]
+    too_long: int = 0
 
     def graded(self, number: int, text: str, *, ended: bool) -> bool | None:
         """Whether a completion ended by itself with the right answer; None where there is no grader."""
         if not ended:
             return False if self.gradable(number) else None
         return self.task.grade(self.rollouts[number], text)
+
+    def fitting(self, setup: Setup, value_models: Iterable[str], tokens: int = 1) -> TaskPrompts:
+        """Those that leave room for a completion; how many do not is printed.
+
+        Args:
+            setup: the generator, its tokenizer and the format of prompts.
+            value_models: the value models that read along.
+            tokens: how many tokens a completion has to have room for.
+
+        Raises:
+            InputError: if a prompt cannot be encoded or has images, or if none is left.
+        """
+        if any(rollout.images for rollout in self.rollouts):
+            raise InputError(
+                "prompts with images cannot be completed under guidance yet: the decoding loop and value models read "
+                "text. Sample them with `lenvm rollout --engine vllm`, or choose a task of texts."
+            )
+        contexts = [context_length(setup.generator), *(setup.model(n).backbone.context_length for n in value_models)]
+        context = min((c for c in contexts if c is not None), default=None)
+        try:
+            encoded = RolloutEncoder(setup.tokenizer, setup.prompt_format).encode_prompts(
+                [rollout.prompt or "" for rollout in self.rollouts]
+            )
+        except BadRowError as error:
+            raise InputError(f"`task`: {error}.") from error
+        if context is None:
+            return self
+        kept = [r for r, ids in zip(self.rollouts, encoded, strict=True) if len(ids) + tokens <= context]
+        too_long = len(self.rollouts) - len(kept)
+        if not kept:
+            raise InputError(
+                f"none of the {too_long} prompts leaves {tokens} of the context's {context} tokens for a completion; "
+                "give shorter prompts or models with a longer context."
+            )
+        if too_long:
+            print(f"{too_long} of {len(encoded)} prompts leave less than {tokens} of {context} tokens: left out.")
+        return TaskPrompts(self.task, kept, too_long)
 
     def gradable(self, number: int) -> bool:
         """Whether there is a grader, and a reference answer, for this prompt."""

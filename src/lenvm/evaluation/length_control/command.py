@@ -12,7 +12,7 @@ from lenvm.evaluation.length_control.measures import Cell, Role
 from lenvm.evaluation.length_control.reachable import keeping, reachable, run_probe
 from lenvm.evaluation.length_control.results import write_results
 from lenvm.evaluation.methods import AbstractMethod, Plain
-from lenvm.evaluation.overlap import check_overlap
+from lenvm.evaluation.overlap import check_overlap, value_models
 from lenvm.evaluation.prompts import load_prompts
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_setup
@@ -68,7 +68,7 @@ def length_control(
     if not methods or not targets or min(targets) < 1 or len(set(targets)) < len(targets):
         raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    chosen = load_prompts(task, part, prompts, sampling.seed)
+    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, methods.values()))
     known = chosen.rollouts
     check_overlap(setup, methods.values(), known, allow=allow_overlap)
     folder = output / "blocks"

@@ -14,7 +14,7 @@ from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.methods import AbstractMethod, Guided, Plain
-from lenvm.evaluation.overlap import check_overlap
+from lenvm.evaluation.overlap import check_overlap, value_models
 from lenvm.evaluation.prompts import TaskPrompts, load_prompts
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_setup
@@ -72,7 +72,7 @@ def tradeoff(
     others = baselines or {}
     _check(strengths, budgets, others)
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    chosen = load_prompts(task, part, prompts, sampling.seed)
+    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, others.values()))
     known = chosen.rollouts
     check_overlap(setup, others.values(), known, allow=allow_overlap)
     if ungraded := [rollout for number, rollout in enumerate(known) if not chosen.gradable(number)]:
