@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import random
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenvm.data.split import numbered, split_prompts
+from lenvm.data.split import limit_rows, numbered, split_prompts
 from lenvm.errors import InputError
 
 PROMPTS = [f"p{i}" for i in range(100)]
@@ -87,3 +88,38 @@ def test_prompts_are_numbered_in_order_of_appearance() -> None:
     assert names == ["b", "a", "c"]
     empty, none = numbered(pa.chunked_array([], pa.string()))
     assert (len(empty), none) == (0, [])
+
+
+@given(
+    prompts=st.lists(st.sampled_from(PROMPTS[:9]), min_size=12, max_size=60),
+    count=st.integers(1, 5),
+    samples=st.integers(1, 4),
+    seed=st.integers(0, 3),
+)
+def test_limits_keep_the_first_completions_of_so_many_prompts(
+    prompts: list[str], count: int, samples: int, seed: int
+) -> None:
+    store = datasets.Dataset(pa.table({"prompt_id": prompts}))
+    rows = np.arange(2, len(prompts))  # the first two are not to choose from
+    there = set(prompts[2:])
+    if count > len(there):
+        with pytest.raises(InputError, match=f"`data.train_prompts` asks for {count} prompts, but there are"):
+            limit_rows(store, rows, prompts=count, samples=None, seed=seed)
+        return
+    kept = limit_rows(store, rows, prompts=count, samples=samples, seed=seed).tolist()
+    chosen = {prompts[i] for i in kept}
+    assert len(chosen) == count
+    for prompt in chosen:
+        assert [i for i in kept if prompts[i] == prompt] == [i for i in rows if prompts[i] == prompt][:samples]
+    assert kept == sorted(kept)
+    if count < len(there):  # more include the fewer
+        more = limit_rows(store, rows, prompts=count + 1, samples=samples + 1, seed=seed).tolist()
+        assert set(kept) < set(more)
+    assert limit_rows(store, rows, prompts=None, samples=None, seed=seed).tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("limits", [{"prompts": 0, "samples": None}, {"prompts": None, "samples": 0}])
+def test_limits_below_one_are_refused(limits: dict[str, int | None]) -> None:
+    store = datasets.Dataset(pa.table({"prompt_id": PROMPTS}))
+    with pytest.raises(InputError, match=r"`data.train_(prompts|samples)` must be at least 1, got 0"):
+        limit_rows(store, np.arange(100), **limits, seed=0)

@@ -18,7 +18,7 @@ from lenvm.data.collate import Clip
 from lenvm.data.dataset import RolloutDataset
 from lenvm.data.encoding import PromptFormat, RolloutEncoder
 from lenvm.data.loader import BatchSampler, ResumableLoader
-from lenvm.data.split import numbered, split_prompts
+from lenvm.data.split import limit_rows, split_train
 from lenvm.data.store import OnBadRow, StoreReport, open_store
 from lenvm.data.tokenizer import load_tokenizer
 from lenvm.errors import InputError
@@ -46,6 +46,8 @@ class RolloutDataModule(L.LightningDataModule):
         columns: rollout field to column name, for files with other names; all other columns but `finish_reason` are
             then ignored.
         hub_split: split of a hub dataset to read.
+        train_prompts: how many prompts to train on; left out, all. More prompts include the fewer.
+        train_samples: how many completions of each to train on, the first ones; left out, all.
         max_length: longest sequence of prompt and completion, in tokens; left out, the backbone's context.
         clip: which side of a longer sequence is dropped; labels keep the true length.
         censored: what happens to completions that the sampler's limit cut (`finish_reason: length`): `drop` leaves them
@@ -72,6 +74,8 @@ class RolloutDataModule(L.LightningDataModule):
         prompt_format: PromptFormat = "auto",
         columns: dict[str, str] | None = None,
         hub_split: str = "train",
+        train_prompts: int | None = None,
+        train_samples: int | None = None,
         max_length: int | None = None,
         clip: Clip = "left",
         censored: CensoredPolicy = "drop",
@@ -88,6 +92,7 @@ class RolloutDataModule(L.LightningDataModule):
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}.")
         self.sources = {"train": train, "val": val, "test": test, "predict": predict}
         self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.limits = {"prompts": train_prompts, "samples": train_samples}
         self.tokenizer_name, self.prompt_format, self.max_length = tokenizer, prompt_format, max_length
         self.read_options = {
             "columns": columns,
@@ -141,7 +146,8 @@ class RolloutDataModule(L.LightningDataModule):
         keep = {name: self._kept_rows(name, store) for name, store in stores.items()}
         if "train" in stores:
             self._finished_lengths = _finished_lengths(stores["train"])
-            self._split_train(stores, keep)
+            split_train(stores, keep, self.fractions, self.seed)
+            keep["train"] = limit_rows(stores["train"], keep["train"], **self.limits, seed=self.seed)
         names = {name: store.data.table["domain"] for name, store in stores.items()}
         domains = sorted({d for column in names.values() for d in pc.unique(column).to_pylist()})
         for name, rows in keep.items():
@@ -238,25 +244,6 @@ class RolloutDataModule(L.LightningDataModule):
     def _kept_rows(self, name: str, store: datasets.Dataset) -> np.ndarray:
         finished = store.data.table["finished"].to_numpy()
         return np.arange(len(finished)) if self.censored == "as_finished" else np.flatnonzero(finished)
-
-    def _split_train(self, stores: dict[str, datasets.Dataset], keep: dict[str, np.ndarray]) -> None:
-        """Takes validation and test prompts out of the training rows, or checks that given ones are not among them."""
-        rows = keep["train"]
-        numbers, names = numbered(stores["train"].data.table["prompt_id"])
-        numbers = numbers[rows]
-        mine = {names[i] for i in np.unique(numbers)}
-        for name in ("val", "test"):
-            if name in stores:
-                others, other_names = numbered(stores[name].data.table["prompt_id"])
-                if shared := mine & {other_names[i] for i in np.unique(others[keep[name]])}:
-                    raise InputError(
-                        f"{len(shared)} prompt(s) of `data.{name}` are also in `data.train`, for example "
-                        f"prompt_id {min(shared)!r}; splits must not share prompts: take them out of one."
-                    )
-        fractions = {name: f for name, f in self.fractions.items() if name not in stores and f > 0}
-        for name, prompts in split_prompts(mine, fractions, self.seed).items():
-            keep[name] = rows[np.array([p in prompts for p in names])[numbers]]
-            stores[name] = stores["train"]
 
     def _report(self) -> None:
         for name, report in self.reports.items():
