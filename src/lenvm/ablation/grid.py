@@ -1,0 +1,106 @@
+"""A grid file: a base configuration, axes of values, and seeds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lenvm.ablation.cells import Cell
+from lenvm.errors import InputError
+
+_KEYS = {"base", "axes", "seeds", "rollouts"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every combination of values, with every seed.
+
+    Args:
+        file: where it was read.
+        base: configuration of `lenvm fit` that all cells share.
+        axes: dotted option to value by label; the values are as `lenvm fit` takes them. The option `config` lays whole
+            files over the base.
+        seeds: `seed_everything` of the cells.
+        rollouts: recipes of `lenvm rollout` that make what the base configuration reads.
+    """
+
+    file: Path
+    base: Path
+    axes: Mapping[str, Mapping[str, str]]
+    seeds: tuple[int, ...]
+    rollouts: tuple[Path, ...]
+
+    def cells(self) -> Iterator[Cell]:
+        """The cells, the last axis changing fastest and seeds faster still.
+
+        Raises:
+            InputError: if two of them have one name.
+        """
+        names = set[str]()
+        for labels in itertools.product(*self.axes.values()):
+            chosen = dict(zip(self.axes, labels, strict=True))
+            options = {key: self.axes[key][label] for key, label in chosen.items()}
+            for seed in self.seeds:
+                cell = Cell(base=self.base, labels=chosen, options=options, seed=seed)
+                if cell.name in names:
+                    raise InputError(f"{self.file}: two cells are called {cell.name!r}; give the values other labels.")
+                names.add(cell.name)
+                yield cell
+
+
+def read_grid(file: Path) -> Grid:
+    """Reads a grid file; paths in it are relative to it.
+
+    Raises:
+        InputError: naming the file and the key that is wrong.
+    """
+    if not file.is_file():
+        raise InputError(f"expected the YAML file of a grid, found none at {file}.")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(content, dict) or not {"base", "axes"} <= set(content):
+        raise InputError(f"{file} must have `base`, a configuration of `lenvm fit`, and `axes`.")
+    if unknown := sorted(set(content) - _KEYS):
+        raise InputError(f"{file} has the unknown key {unknown[0]!r}; a grid has {', '.join(sorted(_KEYS))}.")
+    seeds = content.get("seeds", [0])
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        raise InputError(f"{file}: `seeds` must be whole numbers of at least 0, got {seeds!r}.")
+    if not isinstance(content["axes"], dict) or not content["axes"]:
+        raise InputError(f"{file}: `axes` must name options of `lenvm fit` with their values, got {content['axes']!r}.")
+    return Grid(
+        file=file,
+        base=_file(file, "base", content["base"]),
+        axes={str(key): _values(file, str(key), values) for key, values in content["axes"].items()},
+        seeds=tuple(seeds),
+        rollouts=tuple(_file(file, "rollouts", name) for name in content.get("rollouts", [])),
+    )
+
+
+def _file(grid: Path, key: str, name: Any) -> Path:
+    path = grid.parent / str(name)
+    if not path.is_file():
+        raise InputError(f"{grid}: `{key}` names {name}, but there is no file {path}.")
+    return Path(*path.resolve().relative_to(Path.cwd()).parts) if path.resolve().is_relative_to(Path.cwd()) else path
+
+
+def _values(grid: Path, key: str, values: Any) -> dict[str, str]:
+    """Values by label; of a list, each is its own label."""
+    if isinstance(values, list):
+        values = {str(value): value for value in values}
+    if not isinstance(values, dict) or not values:
+        raise InputError(f"{grid}: the axis `{key}` needs a list of values, or values by name, got {values!r}.")
+    return {str(label): _as_option(grid, key, value) for label, value in values.items()}
+
+
+def _as_option(grid: Path, key: str, value: Any) -> str:
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        return str(_file(grid, key, value))
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,82 @@
+"""The page of all evaluations: tables and figures in one file that opens offline."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from lenvm.report.page import render
+from lenvm.version import __version__
+
+_TITLES = {
+    "length_prediction": "Length before the first token",
+    "lifebench": "LIFEBench",
+    "tradeoff": "Tokens against right answers",
+    "length_tokens": "Length tokens",
+    "scaling": "Scaling",
+    "length_control": "Writing to a length",
+    "view": "Token values",
+}
+
+
+class _Section(NamedTuple):
+    name: str
+    title: str
+    table: Markup
+    figures: list[tuple[str, str]]
+    links: list[str]
+    error: str | None
+
+
+def write_suite_page(file: Path, folders: Mapping[str, Path], summary: Mapping[str, Any]) -> None:
+    """Writes the page.
+
+    Args:
+        file: the page.
+        folders: the folder of each evaluation, by name.
+        summary: what the evaluations found, by name; one that failed has an `error`.
+    """
+    sections = [_section(name, folder, file.parent, summary[name]) for name, folder in folders.items()]
+    page = render("evaluations.html", sections=sections, tiles=_tiles(summary), version=__version__)
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(file)
+
+
+def _section(name: str, folder: Path, root: Path, found: Mapping[str, Any]) -> _Section:
+    table = folder / "table.md"
+    # HTML in a table, such as a token that looks like it, is shown and not obeyed
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return _Section(
+        name,
+        next((title for kind, title in _TITLES.items() if name == kind or name.startswith(f"{kind}_")), name),
+        Markup(markdown.render(table.read_text(encoding="utf-8"))) if table.exists() else Markup(),
+        [(figure.stem.replace("_", " "), _data_uri(figure)) for figure in sorted(folder.glob("*.png"))],
+        [str(path.relative_to(root)) for path in sorted(folder.glob("*.html"))],
+        found.get("error"),
+    )
+
+
+def _data_uri(image: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The numbers that people ask for first, with what they are; of evaluations that are there."""
+    tiles = []
+    if (mre := summary.get("length_prediction", {}).get("mre")) is not None:
+        tiles.append((f"{mre:.1%}", "mean relative error of the length predicted before the first token"))
+    tradeoff = summary.get("tradeoff", {})
+    if (kept := (tradeoff.get("accuracy_at_45_percent") or {}).get("tilt")) is not None:
+        tiles.append((f"{kept:.1%}", "of the plain accuracy is left at 45 % of the tokens, with a tilt"))
+    if tradeoff.get("area") is not None:
+        low, high = tradeoff["area_ci"]
+        tiles.append(
+            (f"{tradeoff['area']:.2f}", f"accuracy between tilt and hard budget (95 %: {low:.2f} to {high:.2f})")
+        )
+    return tiles
