@@ -10,22 +10,29 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
+from lenvm.ablation import read_grid
 from lenvm.backbones import AbstractBackbone
 from lenvm.cli import lightning
 from lenvm.decoding.rules import AbstractRule
 from lenvm.evaluation.length_control import length_control
 from lenvm.evaluation.length_tokens import length_tokens
+from lenvm.evaluation.lifebench import lifebench
+from lenvm.evaluation.prompt_boundary import prompt_boundary
+from lenvm.evaluation.scaling import scaling
+from lenvm.evaluation.suite import evaluate_all
 from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.heads import AbstractHead
 from lenvm.rollout.engines import AbstractEngine
 from lenvm.rollout.run import rollout
 from lenvm.targets import AbstractLengthTarget
 from lenvm.tasks import AbstractTask
+from lenvm.view.command import view
 
 ROOT = Path(__file__).parent.parent
 TRAIN = sorted((ROOT / "experiments" / "train").glob("*.yaml"))
 ROLLOUT = sorted((ROOT / "experiments" / "rollout").glob("*.yaml"))
 EVALUATE = sorted((ROOT / "experiments" / "evaluate").glob("*.yaml"))
+GRIDS = sorted((ROOT / "ablations").glob("*.yaml"))
 BASES = {
     "backbone": AbstractBackbone,
     "engine": AbstractEngine,
@@ -34,6 +41,17 @@ BASES = {
     "target": AbstractLengthTarget,
     "task": AbstractTask,
 }
+EVALUATIONS = {
+    "all": evaluate_all,
+    "length_tokens": length_tokens,
+    "lifebench": lifebench,
+    "prompt_boundary": prompt_boundary,
+    "scaling": scaling,
+    "tradeoff": tradeoff,
+    "view": view,
+    "": length_control,
+}
+"""Commands by the beginning of the recipe's name."""
 BLOCKS = sorted((ROOT / "configs").glob("*/*.yaml"))
 
 
@@ -69,17 +87,29 @@ def test_a_rollout_recipe_parses(path: Path) -> None:
 @pytest.mark.parametrize("path", EVALUATE, ids=lambda p: p.stem)
 def test_an_evaluation_recipe_parses_and_says_how_it_is_run(path: Path) -> None:
     text = path.read_text()
-    evaluation = next((e for e in (tradeoff, length_tokens) if path.stem.startswith(e.__name__)), length_control)
-    assert f"lenvm evaluate {evaluation.__name__} --config experiments/evaluate/{path.name}" in text
+    evaluation = next(e for name, e in EVALUATIONS.items() if path.stem.startswith(name))
+    words = "view" if evaluation is view else f"evaluate {'all' if evaluation is evaluate_all else evaluation.__name__}"
+    assert f"lenvm {words} --config experiments/evaluate/{path.name}" in text
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(evaluation)
     parsed = parser.parse_path(path)
-    if evaluation is not length_tokens:
-        methods = parsed.baselines if evaluation is tradeoff else parsed.methods
-        assert len(methods) >= 3
-        assert all(method.class_path.startswith("lenvm.evaluation.methods.") for method in methods.values())
     assert str(parsed.output).startswith("results/")
-    assert parsed.value_model.startswith(str(parsed.output.parent))
+    if "_paper_" in path.stem:
+        assert "Hardware: " in text
+        assert "Estimated, not measured: " in text
+    if evaluation in (evaluate_all, scaling):
+        recipes = parsed.grids if evaluation is scaling else parsed.evaluations
+        named = [*recipes.values(), *(parsed.get("rollouts") or []), *(parsed.get("fits") or [])]
+        assert all((ROOT / recipe).is_file() for recipe in named)
+        return
+    if evaluation in (tradeoff, lifebench, length_control):
+        given = parsed.baselines if evaluation is tradeoff else parsed.methods
+        # a baseline with several strengths has them by name
+        families = [[method] if "class_path" in method else list(method.values()) for method in given.values()]
+        methods = [method for family in families for method in family]
+        assert len(methods) >= 3
+        assert all(method["class_path"].startswith("lenvm.evaluation.methods.") for method in methods)
+    assert str(parsed.get("value_model") or parsed.run).startswith(str(parsed.output.parent))
 
 
 @pytest.mark.parametrize("path", BLOCKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -90,8 +120,30 @@ def test_a_building_block_names_a_class_of_its_folder(path: Path) -> None:
     assert parsed.block.class_path.startswith("lenvm.")
 
 
+@pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
+def test_every_cell_of_a_grid_parses(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    grid = read_grid(path.relative_to(ROOT))
+    for cell in grid.cells():
+        monkeypatch.setattr(sys, "argv", ["lenvm", "fit", *cell.arguments(Path("results/cell")), "--print_config"])
+        with pytest.raises(SystemExit) as stop:
+            lightning.LenvmCLI()
+        assert stop.value.code == 0
+        resolved = yaml.safe_load(capsys.readouterr().out)
+        assert resolved["seed_everything"] == cell.seed
+        for key, value in cell.options.items():
+            found = resolved
+            for name in key.split(".") if key != "config" else ():
+                found = found[name]
+            assert key == "config" or found == yaml.safe_load(value)
+
+
 def test_nothing_committed_is_left_out() -> None:
-    checked = {*TRAIN, *ROLLOUT, *EVALUATE, *BLOCKS}
+    axes = [axis for path in GRIDS for axis in read_grid(path).axes.values()]
+    laid_over = {ROOT / value for axis in axes for value in axis.values() if value.endswith(".yaml")}
+    checked = {*TRAIN, *ROLLOUT, *EVALUATE, *BLOCKS, *GRIDS, *laid_over}
     committed = {p for folder in ("configs", "experiments", "ablations") for p in (ROOT / folder).rglob("*.yaml")}
     assert committed == checked
     assert len(TRAIN) >= 3

@@ -32,8 +32,9 @@ def table(num_prompts: int, seed: int) -> PromptTable:
     return PromptTable(
         prompt_ids=[str(i) for i in range(num_prompts)],
         texts=texts,
-        prompt_lengths=sizes.astype(float),
+        token_ids=[[5] * size for size in sizes],
         lengths=lengths,
+        completion_lengths=[np.array([round(length)]) for length in lengths],
         domains=["all"] * num_prompts,
     )
 
@@ -82,7 +83,7 @@ def test_position_errors_follow_their_definition() -> None:
     predicted = remaining + rng.normal(size=len(remaining))
     found = position_errors(position, remaining, predicted)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    for percent in (0, 25, 50, 75):
+    for percent in (0, 25, 50, 75, 90):
         rows = starts + (percent * lengths) // 100
         true = remaining[rows]
         assert found["length value model"][str(percent)] == pytest.approx(np.mean(np.abs(predicted[rows] - true)))

@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from lenvm.data.rollout import Rollout
+from lenvm.cli.main import main
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.methods import AskForLength, ForcedLength, LengthPenalty
-from lenvm.evaluation.prompts import TaskPrompts
+from lenvm.evaluation.methods import AbstractMethod, AskForLength, ForcedLength, LengthPenalty, Plain
 from lenvm.evaluation.tradeoff import tradeoff
-from lenvm.evaluation.tradeoff.command import _outcome, _truncated
-from lenvm.evaluation.tradeoff.results import Outcome, write_tradeoff
-from lenvm.tasks import Playground
+from lenvm.evaluation.tradeoff.comparison import Tradeoff
+from lenvm.evaluation.tradeoff.outcomes import Outcome, cut, written
+from lenvm.evaluation.tradeoff.results import write_tradeoff
 
 SMALL: dict[str, Any] = {
     "prompts": 4,
@@ -37,78 +38,102 @@ def block_of(rows: list[tuple[int, int, bool, bool]]) -> Block:
     )  # fmt: skip
 
 
-def test_truncation_by_hand() -> None:
-    rollouts = [Rollout(prompt="p", prompt_id=str(i), domain="math", reference="7") for i in range(2)]
-    prompts = TaskPrompts(Playground(), rollouts)
+def test_a_budget_by_hand() -> None:
     # prompt, length, ended, right
     block = block_of([(0, 4, True, True), (0, 10, True, True), (1, 6, True, False), (1, 12, False, True)])
-    plain = _outcome("plain", block, prompts)
+    right = np.array([True, True, False, False])
+    plain = written("plain", "", block, right, [1, 2])
     assert (plain.tokens, plain.accuracy, plain.natural_end, plain.nll_per_token) == (8.0, 0.5, 0.75, 0.5)
-    expected = {  # budget: tokens, accuracy, share that had ended
-        3: (3.0, 0.0, 0.0),
-        4: (4.0, 0.25, 0.25),
-        6: ((4 + 6 + 6 + 6) / 4, 0.25, 0.5),
-        10: ((4 + 10 + 6 + 10) / 4, 0.5, 0.75),
-        99: (8.0, 0.5, 0.75),
+    assert plain.pass_at[2].tolist() == [1.0, 0.0]
+    expected = {  # budget: tokens, accuracy, share that had ended, Pass@2
+        3: (3.0, 0.0, 0.0, 0.0),
+        4: (4.0, 0.25, 0.25, 0.5),
+        6: ((4 + 6 + 6 + 6) / 4, 0.25, 0.5, 0.5),
+        10: ((4 + 10 + 6 + 10) / 4, 0.5, 0.75, 0.5),
+        99: (8.0, 0.5, 0.75, 0.5),
     }
     for budget, figures in expected.items():
-        cut = _truncated(block, prompts, budget)
-        assert (cut.tokens, cut.accuracy, cut.natural_end) == figures
-        assert cut.strength == budget
+        found = cut("budget", budget, block, right, [1, 2])
+        assert (found.tokens, found.accuracy, found.natural_end, found.pass_at[2].mean()) == figures
+        assert found.name == f"budget {budget}"
 
 
-def outcome(beta: float | None, tokens: float, accuracy: float) -> Outcome:
+def outcome(method: str, strength: str, tokens: float, accuracy: float) -> Outcome:
     # ten prompts around the mean length, of which some are always right
     lengths = tokens + np.linspace(-1, 1, 10) * (1 + 0.1 * np.arange(10))
     rights = np.r_[np.ones(round(10 * accuracy)), np.zeros(10 - round(10 * accuracy))]
     lengths += tokens - lengths.mean()
-    return Outcome(name="x", strength=beta, lengths=lengths, rights=rights, natural_end=1.0, nll_per_token=0.1)
+    return Outcome(
+        method=method, strength=strength, lengths=lengths, pass_at={1: rights}, natural_end=1.0, nll_per_token=0.1
+    )
+
+
+def summary_of(tmp_path: Path, tilts: dict[float, tuple[float, float]], budgets: dict[int, float]) -> dict[str, Any]:
+    found = Tradeoff(
+        plain=outcome("plain", "", 40, 1.0),
+        tilts={beta: outcome("tilt", f"{beta:g}", *figures) for beta, figures in tilts.items()},
+        budgets={budget: outcome("budget", str(budget), budget, accuracy) for budget, accuracy in budgets.items()},
+        baselines={"penalty": [outcome("penalty", "1.1", 20, 0.1), outcome("penalty", "1.2", 15, 0.0)]},
+    )
+    write_tradeoff(tmp_path, found, pa.table({"method": ["plain"]}), {"task": "none"})
+    summary: dict[str, Any] = json.loads((tmp_path / "summary.json").read_text())
+    return summary
 
 
 def test_what_keeps_the_accuracy_is_the_shortest_tilt_above_the_line(tmp_path: Path) -> None:
-    plain = outcome(0.0, 40, 1.0)
-    tilts = [outcome(-9, 10, 0.9), outcome(-5, 20, 1.0), outcome(-2, 30, 1.0), plain, outcome(2, 35, 1.0)]
-    write_tradeoff(tmp_path, plain, tilts, [outcome(12, 12, 0.5), outcome(38, 38, 1.0)], [])
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    tilts = {-9.0: (10, 0.9), -5.0: (20, 1.0), -2.0: (30, 1.0), 2.0: (35, 1.0)}
+    summary = summary_of(tmp_path, tilts, {12: 0.5, 38: 1.0})
     assert summary["tokens_at_97_percent_accuracy"] == pytest.approx(0.5)
     assert summary["beta_at_97_percent_accuracy"] == -5
-    assert summary["truncation_tokens_at_97_percent_accuracy"] == pytest.approx(38 / 40)
+    assert summary["budget_tokens_at_97_percent_accuracy"] == pytest.approx(38 / 40)
     # from 40 to 35 tokens, at a larger beta
     assert summary["mean_length_is_monotone"] is False
-    write_tradeoff(tmp_path, plain, tilts[:-1], [outcome(12, 12, 0.5)], [])
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    # 18 tokens are between 10 and 20, and between 12 and 38
+    assert summary["accuracy_at_45_percent"]["tilt"] == pytest.approx(0.98)
+    assert summary["accuracy_at_45_percent"]["budget"] == pytest.approx(0.5 + 0.5 * 6 / 26)
+    assert summary["accuracy_at_45_percent"]["penalty"] == pytest.approx(0.06)
+    table = (tmp_path / "table.md").read_text()
+    assert "| tilt | -9 | 10.0 (" in table
+    assert "| at 45% of the tokens |" in table
+    del tilts[2.0]
+    summary = summary_of(tmp_path, tilts, {30: 0.5})
     assert summary["mean_length_is_monotone"] is True
-    assert summary["truncation_tokens_at_97_percent_accuracy"] is None
+    assert summary["budget_tokens_at_97_percent_accuracy"] is None
+    assert summary["accuracy_at_45_percent"]["budget"] is None
+    assert "none: not below 75.0% of the plain length" in (tmp_path / "table.md").read_text()
 
 
 def test_a_sweep_on_the_playground(tmp_path: Path, value_model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    baselines = {"brief": AskForLength(template="Be brief."), "penalty": LengthPenalty(start=0, factor=1.02)}
+    penalties: dict[str, AbstractMethod] = {f"{f:g}": LengthPenalty(start=0, factor=f) for f in (1.02, 1.2)}
+    baselines = {"brief": AskForLength(template="Be brief."), "penalty": penalties}
     tradeoff(tmp_path, value_model=value_model, baselines=baselines, **SMALL)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [tilt["beta"] for tilt in summary["tilts"]] == [-20, 0, 3]
     assert summary["tilts"][1]["mean_tokens"] == summary["plain"]["mean_tokens"]
-    assert set(summary["baselines"]) == {"brief", "penalty"}
-    budgets = [cut["budget"] for cut in summary["truncation"]]
+    assert [outcome["strength"] for outcome in summary["baselines"]["penalty"]] == ["1.02", "1.2"]
+    assert len(summary["baselines"]["brief"]) == 1
+    budgets = [cut["budget"] for cut in summary["budgets"]]
     assert budgets == sorted(set(budgets))
-    assert summary["truncation"][-1]["mean_tokens"] == summary["plain"]["mean_tokens"]
-    assert summary["truncation"][-1]["accuracy"] == summary["plain"]["accuracy"] > 0
-    for figures in (summary["plain"], *summary["tilts"], *summary["truncation"], *summary["baselines"].values()):
+    assert summary["budgets"][-1]["mean_tokens"] == summary["plain"]["mean_tokens"]
+    assert summary["budgets"][-1]["accuracy"] == summary["plain"]["accuracy"] > 0
+    everything = [summary["plain"], *summary["tilts"], *summary["budgets"], *summary["baselines"]["penalty"]]
+    for figures in everything:
         for name in ("mean_tokens", "accuracy"):
             low, high = figures[f"{name}_interval"]
             assert low <= figures[name] <= high
+        assert figures["pass_at_k"]["1"] == figures["accuracy"] <= figures["pass_at_k"]["2"]
     assert summary["mean_length_is_monotone"] in (True, False)
-    names = {
-        "summary.json",
-        "table.md",
-        "length_against_accuracy.png",
-        "length_against_accuracy.svg",
-        "blocks",
-        "tensorboard",
-    }
-    assert {p.name for p in tmp_path.iterdir()} == names
-    assert len(list((tmp_path / "blocks").iterdir())) == 5
+    figures = {f"{name}.{kind}" for name in ("length_against_accuracy", "pass_at_k") for kind in ("png", "svg")}
+    others = {"summary.json", "table.md", "completions.parquet", "blocks", "grades", "tensorboard"}
+    assert {p.name for p in tmp_path.iterdir()} == figures | others
+    assert len(list((tmp_path / "blocks").iterdir())) == len(list((tmp_path / "grades").iterdir())) == 6
+    rows = pq.read_table(tmp_path / "completions.parquet").to_pylist()
+    assert len(rows) == 6 * 4 * 2
+    penalised = [row for row in rows if (row["method"], row["strength"]) == ("penalty", "1.2")]
+    assert np.mean([row["correct"] for row in penalised]) == summary["baselines"]["penalty"][1]["accuracy"]
+    assert np.mean([row["length"] for row in penalised]) == summary["baselines"]["penalty"][1]["mean_tokens"]
     printed = capsys.readouterr().out
-    assert "tilt -20" in printed
+    assert "area below tilt" in printed
     assert f"Done. Everything is under {tmp_path}" in printed
     with pytest.raises(InputError, match=r"plain\.parquet was made with `sampling\.seed` 0, but now it is 3"):
         tradeoff(
@@ -116,11 +141,53 @@ def test_a_sweep_on_the_playground(tmp_path: Path, value_model: str, capsys: pyt
         )
 
 
+def test_what_is_there_is_not_written_or_graded_again(tmp_path: Path, value_model: str) -> None:
+    tradeoff(tmp_path, value_model=value_model, **SMALL)
+    files = {path: path.stat().st_mtime_ns for kind in ("blocks", "grades") for path in (tmp_path / kind).iterdir()}
+    summary = (tmp_path / "summary.json").read_text()
+    removed = {tmp_path / "blocks" / "tilt_3.parquet", tmp_path / "grades" / "tilt_-20.json"}
+    for path in removed:
+        path.unlink()
+    tradeoff(tmp_path, value_model=value_model, **SMALL)
+    assert {path for path, time in files.items() if path.stat().st_mtime_ns != time} == removed
+    assert (tmp_path / "summary.json").read_text() == summary
+
+
+@pytest.mark.slow
+def test_families_are_read_from_yaml_and_from_the_command_line(tmp_path: Path, value_model: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        """
+        prompts: 3
+        num_samples: 1
+        betas: [-5]
+        sampling: {top_k: 8, max_tokens: 24}
+        baselines:
+          brief: {class_path: lenvm.evaluation.methods.AskForLength, init_args: {template: Be brief.}}
+          penalty:
+            1.02: {class_path: lenvm.evaluation.methods.LengthPenalty, init_args: {start: 0, factor: 1.02}}
+            "strong": {class_path: lenvm.evaluation.methods.LengthPenalty, init_args: {start: 0, factor: 1.5}}
+        """
+    )
+    common = ["evaluate", "tradeoff", "--config", str(recipe), "--value_model", value_model, "--output"]
+    assert main([*common, str(tmp_path / "yaml")]) == 0
+    baselines = json.loads((tmp_path / "yaml" / "summary.json").read_text())["baselines"]
+    assert [outcome["strength"] for outcome in baselines["penalty"]] == ["1.02", "strong"]
+    assert [outcome["strength"] for outcome in baselines["brief"]] == [""]
+    given = json.dumps({"words": {"short": {"class_path": "AskForLength", "init_args": {"template": "Short!"}}}})
+    assert main([*common, str(tmp_path / "line"), "--baselines", given]) == 0
+    assert list(json.loads((tmp_path / "line" / "summary.json").read_text())["baselines"]) == ["words"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"betas": (0,)}, "give at least one strength in `betas` that is not 0"),
         ({"budgets": (0, 4)}, r"`budgets` must be at least 1 token, got \[0, 4\]"),
+        ({"ks": (1, 3)}, r"`ks` must be 1 to 2, the completions per prompt, got \[1, 3\]"),
+        ({"baselines": {"tilt": Plain()}}, "a baseline cannot be called 'tilt'"),
+        ({"baselines": {"penalty": {}}}, "the baseline 'penalty' must name at least one method"),
+        ({"baselines": {"p": {"x": ForcedLength()}}}, "the baseline 'p x' needs a target length"),
         (
             {"baselines": {"forced": ForcedLength()}},
             "the baseline 'forced' needs a target length, but here there is none",

@@ -158,10 +158,15 @@ def mixture(folder: Path) -> tasks.Mixture:
     return tasks.Mixture(tasks={"school": gsm8k(folder / "gsm8k"), "play": within})
 
 
+def length_requirement(folder: Path) -> tasks.LengthRequirement:
+    return tasks.LengthRequirement(task=gsm8k(folder), targets=(16,), constraints=("equal_to", "at_least"))
+
+
 EXAMPLES: dict[type[AbstractTask], Callable[[Path], AbstractTask]] = {
     tasks.DeepMath: deepmath,
     tasks.GSM8K: gsm8k,
     tasks.LIFEBench: lifebench,
+    tasks.LengthRequirement: length_requirement,
     tasks.MATH500: math500,
     tasks.MathVista: mathvista,
     tasks.Mixture: mixture,

@@ -9,6 +9,7 @@ import datasets
 import pytest
 from task_examples import CHINESE, ENGLISH, write_lines
 
+from lenvm.data.rollout import prompt_hash
 from lenvm.errors import InputError
 from lenvm.tasks import LIFEBench
 
@@ -53,6 +54,7 @@ def test_there_is_a_prompt_for_every_item_constraint_and_target(example: Callabl
         "constraint": "at_most",
         "target": 64,
         "unit": "tokens",
+        "item": prompt_hash(ENGLISH),
         "category": "create",
         "type": "Story",
         "lang": "en",
@@ -98,6 +100,8 @@ def test_an_item_that_cannot_be_used_is_one_problem(tmp_path: Path, row: dict[st
     [
         ({"targets": ()}, r"`targets` must be lengths of at least 1, got \(\)"),
         ({"targets": (5, 0)}, r"`targets` must be lengths of at least 1, got \(5, 0\)"),
+        ({"targets": (5, 5)}, r"`targets` must be different ones, at least one, got \(5, 5\)"),
+        ({"constraints": ()}, r"`constraints` must be different ones, at least one, got \(\)"),
         ({"constraints": ("exactly",)}, "`constraints` may be equal_to, at_most, at_least, got 'exactly'"),
     ],
 )

@@ -19,10 +19,13 @@ _TASKS: dict[str, str | dict[str, str]] = {
     "demo": "lenvm.demo.run:demo",
     "export": "lenvm.training.export:export",
     "evaluate": {
+        "all": "lenvm.evaluation.suite:evaluate_all",
         "by_position": "lenvm.evaluation.by_position:by_position",
         "length_control": "lenvm.evaluation.length_control:length_control",
         "length_tokens": "lenvm.evaluation.length_tokens:length_tokens",
+        "lifebench": "lenvm.evaluation.lifebench:lifebench",
         "prompt_boundary": "lenvm.evaluation.prompt_boundary:prompt_boundary",
+        "scaling": "lenvm.evaluation.scaling:scaling",
         "tradeoff": "lenvm.evaluation.tradeoff:tradeoff",
     },
     "generate": "lenvm.decoding.command:generate",

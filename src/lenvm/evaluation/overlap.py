@@ -13,8 +13,8 @@ from lenvm.evaluation.setup import Setup
 
 def value_models(setup: Setup, methods: Iterable[AbstractMethod]) -> list[str]:
     """The value models of an evaluation and its methods."""
-    names = {setup.value_model, *(getattr(method, "value_model", None) for method in methods)} - {None}
-    return sorted(map(str, names))
+    names = {name for method in methods for name in method.value_models}
+    return sorted(names | ({setup.value_model} if setup.value_model is not None else set()))
 
 
 def check_overlap(setup: Setup, methods: Iterable[AbstractMethod], prompts: Sequence[Rollout], *, allow: bool) -> None:

@@ -27,12 +27,14 @@ class Job(NamedTuple):
         method: the method.
         target: the length asked for; None if the method does not look at it.
         prompts: numbers of the prompts to complete.
+        constraint: what lengths have to be to the target; None takes that of all jobs.
     """
 
     name: str
     method: AbstractMethod
     target: int | None
     prompts: Sequence[int]
+    constraint: Constraint | None = None
 
 
 def run_jobs(
@@ -46,7 +48,7 @@ def run_jobs(
         jobs: the jobs.
         setup: what they share.
         prompts: all prompts of the evaluation.
-        constraint: what lengths have to be to the target.
+        constraint: what lengths have to be to the target, in jobs that do not say it themselves.
         folder: where the blocks are kept.
 
     Raises:
@@ -56,7 +58,8 @@ def run_jobs(
     if len(set(paths)) < len(paths):
         twice = next(job.name for job, path in zip(jobs, paths, strict=True) if paths.count(path) > 1)
         raise InputError(f"two methods are called {twice!r} (only letters and digits count); rename one of them.")
-    tasks = [Task([_prompt(prompts[i]) for i in job.prompts], job.target, constraint) for job in jobs]
+    tasks = [Task([_prompt(prompts[i]) for i in job.prompts], job.target, job.constraint or constraint) for job in jobs]
+    jobs = [job._replace(method=job.method.under(task.constraint)) for job, task in zip(jobs, tasks, strict=True)]
     common, settings = setup.described(), []
     for job, task in zip(jobs, tasks, strict=True):
         job.method.check(setup, task)

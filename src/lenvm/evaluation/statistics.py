@@ -61,6 +61,38 @@ def bootstrap_ratio_interval(
     return _interval(above[:, 0] / above[:, 1] / (below[:, 0] / below[:, 1]), level)
 
 
+def resampled_means(columns: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Floats:
+    """Means over prompts, of all prompts and of bootstrap resamples of them; every column gets the same resamples.
+
+    With the same seed, the resamples are those of `bootstrap_interval`.
+
+    Args:
+        columns: what is averaged, one row per prompt; (P, K).
+        resamples: how many times P prompts are drawn with replacement.
+        seed: equal seeds give equal resamples.
+
+    Returns:
+        The means of all prompts in the first row, those of a resample in each of the others; (1 + resamples, K).
+    """
+    columns = np.asarray(columns, dtype=np.float64)
+    count = len(columns)
+    picks = _picks(count, resamples, seed) + count * np.arange(resamples)[:, None]
+    drawn = np.bincount(picks.ravel(), minlength=resamples * count).reshape(resamples, count)
+    return np.concatenate([columns.mean(axis=0, keepdims=True), drawn @ columns / count])
+
+
+def percentile_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval that this share of the resampled values lies in; None if fewer than that are numbers.
+
+    Args:
+        values: one value per resample, NaN where there is none; (R,).
+        level: share of the values that lies inside.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    return _interval(known, level) if 0 < level * len(values) <= len(known) else None
+
+
 def largest_drop(curves: Sequence[ArrayLike]) -> float:
     """How far a sequence of means is from never falling, in standard errors.
 

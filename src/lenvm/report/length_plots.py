@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-_COLORS = ("#2f6fb2", "#d9822b", "#3d9970", "#a64d79", "#7a6ff0", "#b8a000", "#3fb8c4", "#8c564b")
-_OVERALL, _GRAY = "black", "#8a8f98"
-_SHOWN = len(_COLORS)
+from lenvm.report.style import COLORS, GRAY
+
+_OVERALL = "black"
+_SHOWN = len(COLORS)
 _POINTS = 600
 _MARKED = {"L50": 0.5, "L99": 0.01}
 _SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -48,7 +49,7 @@ def length_survival(curves: Mapping[str, LengthCurve], overall: LengthCurve) -> 
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     largest = sorted(curves, key=lambda name: -len(curves[name].lengths))[:_SHOWN]
-    for name, color in zip(largest, _COLORS, strict=False):
+    for name, color in zip(largest, COLORS, strict=False):
         _draw(axes, _named(name, curves[name]), curves[name], color, width=1.6)
     _draw(axes, _named("all domains" if curves else "", overall), overall, _OVERALL, width=1.0 if curves else 1.6)
     longest, count = int(overall.lengths.max()), len(overall.lengths)
@@ -69,7 +70,7 @@ def length_survival(curves: Mapping[str, LengthCurve], overall: LengthCurve) -> 
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.25, linewidth=0.6)
     for share in _MARKED.values():
-        axes.axhline(share, color=_GRAY, linewidth=0.9, linestyle=":", zorder=1)
+        axes.axhline(share, color=GRAY, linewidth=0.9, linestyle=":", zorder=1)
     hidden = len(curves) - len(largest)
     title = f"the {_SHOWN} largest of {len(curves)} domains" if hidden else None
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2, title=title, title_fontsize=8)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from lenvm.report.style import BLUE, styled
+from lenvm.report.style import BLUE, new_panels
 
 
 class ScalingCurve(NamedTuple):
@@ -31,17 +30,14 @@ class ScalingCurve(NamedTuple):
 
 def scaling_curves(curves: Sequence[ScalingCurve], *, ylabel: str) -> Figure:
     """A panel per curve on a logarithmic axis of sizes; the line goes through means, dots are seeds."""
-    figure = Figure(figsize=(3.6 * len(curves), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    for i, curve in enumerate(curves, 1):
-        axes = styled(figure.add_subplot(1, len(curves), i))
+    figure, panels = new_panels(3.6 * len(curves), 3.2, len(curves))
+    panels[0].set_ylabel(ylabel)
+    for axes, curve in zip(panels, curves, strict=True):
         axes.plot(curve.sizes, [float(np.mean(y)) for y in curve.losses], color=BLUE, marker="o", markersize=5)
         for x, losses in zip(curve.sizes, curve.losses, strict=True):
             if len(losses) > 1:
                 axes.scatter([x] * len(losses), losses, s=10, color=BLUE, alpha=0.5)
         axes.set(xscale="log", xlabel=curve.unit, title=curve.title)
-        if i == 1:
-            axes.set_ylabel(ylabel)
         axes.set_xticks(list(curve.sizes))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -4,6 +4,7 @@ from lenvm.tasks.base import AbstractTask, Part, TaskPrompt, in_part
 from lenvm.tasks.dataset import AbstractDatasetTask
 from lenvm.tasks.deepmath import DeepMath
 from lenvm.tasks.gsm8k import GSM8K
+from lenvm.tasks.length_requirement import LengthRequirement
 from lenvm.tasks.lifebench import LIFEBench
 from lenvm.tasks.math500 import MATH500
 from lenvm.tasks.mathvista import MathVista
@@ -21,6 +22,7 @@ __all__ = [
     "DeepMath",
     "GSM8K",
     "LIFEBench",
+    "LengthRequirement",
     "MATH500",
     "MathVista",
     "Mixture",

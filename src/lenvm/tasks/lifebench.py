@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from lenvm.data.rollout import BadRowError, Rollout
+from lenvm.data.rollout import BadRowError, Rollout, prompt_hash
 from lenvm.errors import InputError
 from lenvm.tasks.base import Part
 from lenvm.tasks.dataset import AbstractDatasetTask, text_in
@@ -16,10 +16,12 @@ from lenvm.tasks.templates import INSTRUCTION
 Constraint = Literal["equal_to", "at_most", "at_least"]
 Unit = Literal["tokens", "words", "characters"]
 
-_WORDING = {
+WORDING: dict[str, dict[Constraint, str]] = {
     "en": {"equal_to": "equal to", "at_most": "at most", "at_least": "at least"},
     "cn": {"equal_to": "等于", "at_most": "至多有", "at_least": "至少有"},
 }
+"""How each constraint is asked for, by language."""
+
 _TYPE, _COUNT = "{word_count_type}", "{word_count}"
 _ENGLISH_UNIT = re.compile(r"\{word_count\}\s+words?\b")
 _CHINESE_UNIT = re.compile(r"\{word_count\}\s*字")
@@ -32,7 +34,8 @@ class LIFEBench(AbstractDatasetTask):
 
     One item of the published file occurs twice, and so do its prompts.
 
-    What was asked for is in `metadata`: constraint, target, unit, and the item's category, type and lang.
+    What was asked for is in `metadata`: constraint, target, unit, and the item's category, type and lang; `item` is a
+    hash of its text, the same for all of its prompts.
 
     Args:
         source: the dataset's name on the hub, or a JSON Lines file of the benchmark.
@@ -61,27 +64,40 @@ class LIFEBench(AbstractDatasetTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.targets or min(self.targets) < 1:
-            raise InputError(f"`targets` must be lengths of at least 1, got {self.targets}.")
-        if unknown := [name for name in self.constraints if name not in _WORDING["en"]]:
-            raise InputError(f"`constraints` may be {', '.join(_WORDING['en'])}, got {unknown[0]!r}.")
+        check_requirements(self.targets, self.constraints)
 
     def _splits(self) -> Mapping[Part, str]:
         return {"test": self.split}
 
     def _rollouts(self, row: Mapping[str, Any]) -> Iterable[Rollout]:
         task, lang = text_in(row, "task"), row["lang"]
-        if lang not in _WORDING:
+        if lang not in WORDING:
             raise BadRowError(f"`lang` must be en or cn, got {lang!r}")
         if _TYPE not in task or _COUNT not in task:
             raise BadRowError(f"`task` has no {_TYPE} or no {_COUNT}")
-        task = _in_unit(task, lang, self.unit)
+        item_id, task = prompt_hash(task), _in_unit(task, lang, self.unit)
         item = {name: row[name] for name in (*self.optional_columns, "lang") if row.get(name) is not None}
         for constraint in self.constraints:
             for target in self.targets:
-                question = task.replace(_TYPE, _WORDING[lang][constraint]).replace(_COUNT, str(target))
-                facts = {"constraint": constraint, "target": target, "unit": self.unit, **item}
+                question = task.replace(_TYPE, WORDING[lang][constraint]).replace(_COUNT, str(target))
+                facts = {"constraint": constraint, "target": target, "unit": self.unit, "item": item_id, **item}
                 yield self._asked(question, metadata=facts)
+
+
+def check_requirements(targets: Sequence[int], constraints: Sequence[str]) -> None:
+    """Makes sure that lengths can be asked for.
+
+    Raises:
+        InputError: if there are none, a target is below 1 or there twice, or a constraint is unknown or there twice.
+    """
+    if not targets or min(targets) < 1:
+        raise InputError(f"`targets` must be lengths of at least 1, got {targets}.")
+    known = WORDING["en"]
+    if wrong := [name for name in constraints if name not in known]:
+        raise InputError(f"`constraints` may be {', '.join(known)}, got {wrong[0]!r}.")
+    for name, values in (("targets", targets), ("constraints", constraints)):
+        if len(set(values)) < max(len(values), 1):
+            raise InputError(f"`{name}` must be different ones, at least one, got {values}.")
 
 
 def _in_unit(task: str, lang: str, unit: Unit) -> str:

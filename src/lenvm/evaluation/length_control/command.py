@@ -67,6 +67,7 @@ def length_control(
     """
     if not methods or not targets or min(targets) < 1 or len(set(targets)) < len(targets):
         raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
+    methods = {name: method.under(constraint) for name, method in methods.items()}
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
     chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, methods.values()))
     known = chosen.rollouts

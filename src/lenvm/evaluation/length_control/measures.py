@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.prompts import TaskPrompts
-from lenvm.evaluation.statistics import bootstrap_interval, bootstrap_ratio_interval, prompt_means
-from lenvm.metrics import Constraint, distinct_n, length_deviation, length_score
+from lenvm.evaluation.quality import Measures, correctness, likelihood_ratio, quality
+from lenvm.evaluation.statistics import bootstrap_interval, prompt_means
+from lenvm.metrics import Constraint, length_deviation, length_score
 
-Measures = dict[str, Any]
 Role = Literal["plain", "keeping", "judged"]
 _RATIOS: dict[str, Role] = {"nll_ratio": "plain", "nll_ratio_to_keeping": "keeping"}
 
@@ -36,41 +35,21 @@ class Cell(NamedTuple):
     block: Block
 
 
-def correctness(block: Block, prompts: TaskPrompts) -> list[bool | None]:
-    """Whether each completion is right; None where there is no grader."""
-    facts = zip(block.prompt, block.text, block.natural, strict=True)
-    return [prompts.graded(p, text, ended=bool(natural)) for p, text, natural in facts]
-
-
 def judged(cell: Cell, prompts: TaskPrompts, constraint: Constraint) -> Measures:
     """The figures of one cell.
 
-    `deviation` is the mean of LIFEBench's LD and `absolute_deviation` that of its size; `nll_per_token` is the negative
-    log-likelihood of all tokens under the generator alone, by the number of all tokens, in nats; `end_nll` is that of
-    EOS alone, over completions that ended by themselves: an end where the generator would not end is dear; `distinct_1`
-    and so on are over all completions, without EOS; `accuracy` is of completions with a grader, what was cut is wrong.
+    `deviation` is the mean of LIFEBench's LD and `absolute_deviation` that of its size; `quality` has the others.
     """
     block = cell.block
     lengths = torch.as_tensor(block.length)
     score = length_score(lengths, cell.target, constraint).numpy()
     deviation = length_deviation(lengths, cell.target).numpy()
-    texts = [ids[:-1] if natural else ids for ids, natural in zip(block.ids, block.natural, strict=True)]
-    right = [c for c in correctness(block, prompts) if c is not None]
-    tokens = int(block.length.sum())
     return {
         "length_score": float(score.mean()),
         "length_score_interval": list(bootstrap_interval(prompt_means(score, block.prompt))),
         "absolute_deviation": float(np.abs(deviation).mean()),
         "deviation": float(deviation.mean()),
-        "natural_end": float(block.natural.mean()),
-        "mean_length": float(block.length.mean()),
-        "nll_per_token": float(block.nll.sum() / tokens),
-        "end_nll": float(block.end_nll[block.natural].mean()) if block.natural.any() else None,
-        **{f"distinct_{n}": None if math.isnan(share := distinct_n(texts, n)) else share for n in (1, 2, 3)},
-        "accuracy": float(np.mean(right)) if right else None,
-        "milliseconds_per_token": 1000 * block.seconds / tokens,
-        "completions": len(block.length),
-        "tokens": tokens,
+        **quality(block, correctness(block, prompts)),
     }
 
 
@@ -87,17 +66,12 @@ def measured(cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint
         found = results[cell.target][cell.method]
         for name, role in _RATIOS.items():
             reference = next((c for c in cells if c.role == role and c.target == cell.target), None)
-            found |= {name: None, f"{name}_interval": None} if reference is None else _ratio(name, cell, reference)
+            found |= (
+                {name: None, f"{name}_interval": None}
+                if reference is None
+                else likelihood_ratio(name, cell.block, reference.block)
+            )
     return results
-
-
-def _ratio(name: str, cell: Cell, reference: Cell) -> Measures:
-    sums = []
-    for block in (cell.block, reference.block):
-        columns = [prompt_means(values, block.prompt) for values in (block.nll, block.length)]
-        sums.append(np.stack(columns, axis=1))
-    above, below = (block.nll.sum() / block.length.sum() for block in (cell.block, reference.block))
-    return {name: float(above / below), f"{name}_interval": list(bootstrap_ratio_interval(*sums))}
 
 
 def named(cells: Sequence[Cell], role: Role) -> str | None:

@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.length_control.measures import Cell, Measures, correctness, measured, named
+from lenvm.evaluation.length_control.measures import Cell, measured, named
 from lenvm.evaluation.prompts import TaskPrompts
+from lenvm.evaluation.quality import Measures, correctness
 from lenvm.evaluation.results import ResultFolder
 from lenvm.metrics import Constraint, length_deviation, length_score
-from lenvm.report.plots import LabelledPoint, length_frontier
+from lenvm.report.plots import length_frontier
+from lenvm.report.style import LabelledPoint
 
 _FIGURES = {
     "length_score_against_nll": ("nll_per_token", "negative log-likelihood per token (nats)"),

@@ -2,6 +2,7 @@
 
 from lenvm.evaluation.methods.base import AbstractMethod, Task
 from lenvm.evaluation.methods.baselines import BestOfMany, ForcedLength, LengthPenalty, Plain
+from lenvm.evaluation.methods.by_constraint import ByConstraint
 from lenvm.evaluation.methods.guided import Guided, takes_target, with_target
 from lenvm.evaluation.methods.prompting import AskForLength
 
@@ -9,6 +10,7 @@ __all__ = [
     "AbstractMethod",
     "AskForLength",
     "BestOfMany",
+    "ByConstraint",
     "ForcedLength",
     "Guided",
     "LengthPenalty",

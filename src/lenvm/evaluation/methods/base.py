@@ -45,6 +45,15 @@ class AbstractMethod(ABC):
         """Whether the target decides what is written; if not, one set of completions serves all targets."""
         return True
 
+    @property
+    def value_models(self) -> tuple[str, ...]:
+        """Names of the value models that it brings itself, beside the evaluation's."""
+        return ()
+
+    def under(self, constraint: Constraint) -> AbstractMethod:
+        """What writes under a constraint: the method itself, unless it is one for each."""
+        return self
+
     def check(self, setup: Setup, task: Task) -> None:
         """Makes sure that the method can be run, before anything is.
 

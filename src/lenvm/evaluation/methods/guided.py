@@ -31,6 +31,10 @@ class Guided(AbstractMethod):
     def uses_target(self) -> bool:
         return takes_target(self.rule)
 
+    @property
+    def value_models(self) -> tuple[str, ...]:
+        return () if self.value_model is None else (self.value_model,)
+
     def check(self, setup: Setup, task: Task) -> None:
         super().check(setup, task)
         model, rule = setup.model(self.value_model), self._rule(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,19 @@ from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.methods import AbstractMethod, Guided, Plain
 from lenvm.evaluation.overlap import check_overlap, value_models
-from lenvm.evaluation.prompts import TaskPrompts, load_prompts
+from lenvm.evaluation.prompts import load_prompts
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_setup
-from lenvm.evaluation.statistics import prompt_means
-from lenvm.evaluation.tradeoff.results import Outcome, write_tradeoff
+from lenvm.evaluation.tradeoff.comparison import BUDGET, TILT, Tradeoff
+from lenvm.evaluation.tradeoff.completions import completion_rows
+from lenvm.evaluation.tradeoff.families import Member, members
+from lenvm.evaluation.tradeoff.grading import graded
+from lenvm.evaluation.tradeoff.outcomes import chosen_ks, cut, written
+from lenvm.evaluation.tradeoff.results import write_tradeoff
 from lenvm.playground import POLICY_FOLDER
 from lenvm.tasks import AbstractTask, Part
 
-_QUANTILES = np.linspace(0.05, 1.0, 20)
+_QUANTILES = np.linspace(0.0, 1.0, 21)
 
 
 def tradeoff(
@@ -36,18 +39,28 @@ def tradeoff(
     prompts: int | None = None,
     betas: tuple[float, ...] = (-20, -15, -10, -7, -5, -3, -2, -1, 1, 2, 3, 5),
     budgets: tuple[int, ...] = (),
-    baselines: dict[str, AbstractMethod] | None = None,
+    baselines: dict[str, AbstractMethod | dict[str, AbstractMethod]] | None = None,
     scorer: ScorerName = "auto",
     num_samples: int = 4,
+    ks: tuple[int, ...] = (),
     sampling: SamplingSettings = GUIDED,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 256,
     allow_overlap: bool = False,
 ) -> None:
-    """Sweeps `Tilt` and compares mean tokens and accuracy with truncating plain completions and with other baselines.
+    """Sweeps `Tilt` and compares mean tokens and accuracy with a hard token budget and with other baselines.
 
-    Each strength is a file under `blocks/` of the output folder; run again after a kill, the evaluation goes on with
-    those that are missing.
+    Lengths mean the same on all sides: tokens with EOS, of completions that end at the sampler's limit at the latest.
+    A budget B takes plain completions: min(L, B) tokens, wrong where L > B. (In the authors' code the tilt's side is
+    not truncated and counts EOS, and the budget's side counts the text's tokens without EOS.) A completion that did
+    not end by itself is wrong, whatever wrote it.
+
+    The curves of accuracy over mean length are compared in two numbers, with intervals over prompts: the area between
+    tilt and budget, which is the mean difference of their accuracies over the lengths that both reach, up to plain
+    sampling's; and the accuracy at 45 % of plain sampling's tokens.
+
+    Each strength is a file under `blocks/` of the output folder, and its grades one under `grades/`; run again after a
+    kill, the evaluation goes on with those that are missing.
 
     Args:
         output: folder for everything that is written.
@@ -58,79 +71,61 @@ def tradeoff(
         part: which of the task's prompts; left out, `test`.
         prompts: how many prompts; left out, all that are given, or 64 problems of the playground.
         betas: strengths of the tilt; below 0 shortens. Plain sampling stands for 0.
-        budgets: token limits at which plain completions are cut; one that had not ended is wrong. Left out, twenty
-            quantiles of their lengths.
-        baselines: other methods by name, none of which has a target.
+        budgets: token limits at which plain completions are cut. Left out, 21 quantiles of their lengths.
+        baselines: other methods by name, none of which has a target; or by name of a family of them the methods by
+            strength, which are a curve: `{length penalty: {"1.01": {class_path: ...}, "1.02": {class_path: ...}}}`.
         scorer: how candidates are scored: `tree`, `action_value`, or `auto`.
         num_samples: completions per prompt and strength.
+        ks: the k of Pass@k, beside 1; left out, the powers of two up to `num_samples`.
         sampling: candidate filters, token limit and seed.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
         allow_overlap: go on although a value model was trained on some of the prompts.
     """
-    strengths = sorted(set(betas) - {0})
-    others = baselines or {}
-    _check(strengths, budgets, others)
+    betas = tuple(sorted(set(betas) - {0}))
+    _check(betas, budgets)
+    others, tried = members(baselines or {}), chosen_ks(ks, num_samples)
+    used = [member.method for member in others]
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, others.values()))
+    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, used))
     known = chosen.rollouts
-    check_overlap(setup, others.values(), known, allow=allow_overlap)
+    check_overlap(setup, used, known, allow=allow_overlap)
     if ungraded := [rollout for number, rollout in enumerate(known) if not chosen.gradable(number)]:
         raise InputError(
             f"{len(ungraded)} of {len(known)} prompts have no answer that can be graded, for example prompt_id "
             f"{ungraded[0].prompt_id!r}; give a task with a grader, such as GSM8K, or a Table with one."
         )
-    methods: dict[str, AbstractMethod] = {"plain": Plain()}
-    methods |= {f"tilt {beta:g}": Guided(rule=Tilt(beta=beta), scorer=scorer) for beta in strengths}
-    jobs = [Job(name, method, None, range(len(known))) for name, method in (methods | others).items()]
+    run = [Member("plain", "", Plain())]
+    run += [Member(TILT, f"{beta:g}", Guided(rule=Tilt(beta=beta), scorer=scorer)) for beta in betas]
+    run += others
+    jobs = [Job(member.name, member.method, None, range(len(known))) for member in run]
     blocks = run_jobs(jobs, setup, known, "equal", output / "blocks")
-    plain, *rest = (_outcome(job.name, block, chosen) for job, block in zip(jobs, blocks, strict=True))
-    tilts = [replace(o, strength=beta) for beta, o in zip(strengths, rest[: len(strengths)], strict=True)]
-    tilts.insert(sum(beta < 0 for beta in strengths), replace(plain, strength=0.0))
-    cuts = [_truncated(blocks[0], chosen, budget) for budget in budgets or _quantiles(blocks[0])]
-    write_tradeoff(output, plain, tilts, cuts, rest[len(strengths) :])
+    rights = graded({job.name: block for job, block in zip(jobs, blocks, strict=True)}, chosen, output / "grades")
+    outcomes = [
+        written(member.family, member.strength, block, right, tried)
+        for member, block, right in zip(run, blocks, rights, strict=True)
+    ]
+    plain, tilts, rest = outcomes[0], outcomes[1 : 1 + len(betas)], outcomes[1 + len(betas) :]
+    limits = sorted(set(budgets)) or _quantiles(blocks[0])
+    found = Tradeoff(
+        plain=plain,
+        tilts=dict(zip(betas, tilts, strict=True)),
+        budgets={budget: cut(BUDGET, budget, blocks[0], rights[0], tried) for budget in limits},
+        baselines={name: [outcome for outcome in rest if outcome.method == name] for name in baselines or {}},
+    )
+    rows = completion_rows(
+        ((m.family, m.strength, block, right) for m, block, right in zip(run, blocks, rights, strict=True)), chosen
+    )
+    facts = {"task": repr(chosen.task), "too_long_prompts": chosen.too_long, "completions_per_prompt": num_samples}
+    write_tradeoff(output, found, rows, facts)
 
 
-def _check(strengths: list[float], budgets: tuple[int, ...], baselines: dict[str, AbstractMethod]) -> None:
-    if not strengths:
+def _check(betas: tuple[float, ...], budgets: tuple[int, ...]) -> None:
+    if not betas:
         raise InputError("give at least one strength in `betas` that is not 0.")
     if budgets and min(budgets) < 1:
         raise InputError(f"`budgets` must be at least 1 token, got {list(budgets)}.")
-    for name, method in baselines.items():
-        if method.uses_target:
-            raise InputError(
-                f"the baseline {name!r} needs a target length, but here there is none; give its own start."
-            )
 
 
 def _quantiles(block: Block) -> list[int]:
     return sorted({int(np.ceil(q)) for q in np.quantile(block.length, _QUANTILES)})
-
-
-def _outcome(name: str, block: Block, prompts: TaskPrompts) -> Outcome:
-    return Outcome(
-        name=name,
-        strength=None,
-        lengths=prompt_means(block.length, block.prompt),
-        rights=prompt_means(_right(block, prompts), block.prompt),
-        natural_end=float(block.natural.mean()),
-        nll_per_token=float(block.nll.sum() / block.length.sum()),
-    )
-
-
-def _truncated(block: Block, prompts: TaskPrompts, budget: int) -> Outcome:
-    """Plain completions cut at a budget: tokens are min(L, B), and only what had ended by then can be right."""
-    within = block.natural & (block.length <= budget)
-    return Outcome(
-        name=f"cut at {budget}",
-        strength=budget,
-        lengths=prompt_means(np.minimum(block.length, budget), block.prompt),
-        rights=prompt_means(_right(block, prompts) & within, block.prompt),
-        natural_end=float(within.mean()),
-        nll_per_token=None,
-    )
-
-
-def _right(block: Block, prompts: TaskPrompts) -> np.ndarray:
-    facts = zip(block.prompt, block.text, block.natural, strict=True)
-    return np.array([bool(prompts.graded(p, text, ended=bool(natural))) for p, text, natural in facts])

@@ -1,143 +1,113 @@
-"""Points of the trade-off between tokens and right answers, and how they are written down."""
+"""How the results of `tradeoff` are written down."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import pyarrow as pa
+from matplotlib.figure import Figure
 
-from lenvm.evaluation.results import ResultFolder, markdown_table
-from lenvm.evaluation.statistics import Floats, bootstrap_interval, largest_drop
-from lenvm.report.plots import AccuracyPoint, length_against_accuracy
+from lenvm.evaluation.results import ResultFolder
+from lenvm.evaluation.statistics import largest_drop
+from lenvm.evaluation.tradeoff.comparison import AT_SHARE, BUDGET, Tradeoff
+from lenvm.evaluation.tradeoff.outcomes import Outcome
+from lenvm.evaluation.tradeoff.tables import as_markdown, print_tables
+from lenvm.report.tradeoff_plots import AccuracyPoint, ChanceCurve, length_against_accuracy, pass_at_k_curves
 
 _KEPT = 0.97
-_COLUMNS = ("", "tokens (95 %)", "x plain", "accuracy (95 %)", "natural end", "NLL/token")
+_COMPARED = (0.75, AT_SHARE)
+"""At these shares of plain sampling's tokens, tilts and budgets are drawn beside each other over k."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Completions of all prompts, as one point of the trade-off; intervals are bootstrapped over prompts (95 %).
-
-    Args:
-        name: what wrote them.
-        strength: beta of a tilt, budget of a truncation.
-        lengths: mean tokens of each prompt's completions; (P,).
-        rights: share of right completions of each prompt; (P,).
-        natural_end: share of completions that ended by themselves.
-        nll_per_token: the generator's own negative log-likelihood per token; None where nothing was written anew.
-    """
-
-    name: str
-    strength: float | None
-    lengths: Floats
-    rights: Floats
-    natural_end: float
-    nll_per_token: float | None
-
-    @property
-    def tokens(self) -> float:
-        """Mean tokens per completion."""
-        return float(self.lengths.mean())
-
-    @property
-    def accuracy(self) -> float:
-        """Pass@1."""
-        return float(self.rights.mean())
-
-    def summary(self) -> dict[str, Any]:
-        """Its figures, as JSON."""
-        return {
-            "mean_tokens": self.tokens,
-            "mean_tokens_interval": bootstrap_interval(self.lengths),
-            "accuracy": self.accuracy,
-            "accuracy_interval": bootstrap_interval(self.rights),
-            "natural_end": self.natural_end,
-            "nll_per_token": self.nll_per_token,
-        }
-
-
-def write_tradeoff(
-    output: Path, plain: Outcome, tilts: Sequence[Outcome], cuts: Sequence[Outcome], others: Sequence[Outcome]
-) -> None:
-    """Writes summary.json, table.md and the figure; prints the table.
+def write_tradeoff(output: Path, found: Tradeoff, rows: pa.Table, facts: Mapping[str, Any]) -> None:
+    """Writes completions.parquet, summary.json, table.md and the figures; prints the tables.
 
     Args:
         output: the folder.
-        plain: plain sampling.
-        tilts: by ascending beta, plain sampling among them as 0.
-        cuts: plain completions cut at budgets.
-        others: baselines.
+        found: the outcomes.
+        rows: the completions.
+        facts: what else stands in the summary.
     """
-    drop = largest_drop([tilt.lengths for tilt in tilts])
-    best, best_cut = _cheapest(tilts, plain), _cheapest(cuts, plain)
-    summary = {
-        "prompts": len(plain.lengths),
-        "plain": plain.summary(),
-        "tilts": [{"beta": tilt.strength, **tilt.summary()} for tilt in tilts],
-        "truncation": [{"budget": cut.strength, **cut.summary()} for cut in cuts],
-        "baselines": {other.name: other.summary() for other in others},
-        "tokens_at_97_percent_accuracy": None if best is None else best.tokens / plain.tokens,
-        "beta_at_97_percent_accuracy": None if best is None else best.strength,
-        "truncation_tokens_at_97_percent_accuracy": None if best_cut is None else best_cut.tokens / plain.tokens,
-        # between neighbouring strengths, prompt by prompt
-        "mean_length_is_monotone": drop <= 1.0,
-        "largest_drop_in_standard_errors": drop if np.isfinite(drop) else None,
-    }
+    tilts = found.tilts_with_plain
+    drop = largest_drop([tilt.lengths for tilt in tilts.values()])
+    best, best_cut = (_cheapest(outcomes.values(), found.plain) for outcomes in (tilts, found.budgets))
     folder = ResultFolder(output, "tradeoff")
-    folder.write_summary(summary)
-    named = [*((f"tilt {tilt.strength:g}" if tilt.strength else "plain", tilt) for tilt in tilts)]
-    named += [(outcome.name, outcome) for outcome in (*others, *cuts)]
-    rows = [(name, *_row(outcome, plain)) for name, outcome in named]
-    folder.write_table(markdown_table(list(_COLUMNS), [list(row) for row in rows]))
-    figure = length_against_accuracy(
+    folder.write_rows("completions", rows)
+    folder.write_summary(
         {
-            "Tilt (beta)": [_point(tilt, f"{tilt.strength:g}") for tilt in tilts if tilt.strength],
-            "hard truncation": [_point(cut, "") for cut in cuts],
-        },
-        [_point(other, other.name) for other in others],
-        full=_point(plain, "plain"),
-        wanted=_KEPT,
+            **facts,
+            "prompts": len(found.plain.lengths),
+            **found.summary(),
+            "tokens_at_97_percent_accuracy": None if best is None else best.tokens / found.plain.tokens,
+            "beta_at_97_percent_accuracy": next((beta for beta, tilt in tilts.items() if tilt is best), None),
+            "budget_tokens_at_97_percent_accuracy": None if best_cut is None else best_cut.tokens / found.plain.tokens,
+            # between neighbouring strengths, prompt by prompt
+            "mean_length_is_monotone": drop <= 1.0,
+            "largest_drop_in_standard_errors": drop if np.isfinite(drop) else None,
+            "plain": found.plain.summary(),
+            "tilts": [{"beta": beta, **tilt.summary()} for beta, tilt in tilts.items()],
+            "budgets": [{"budget": budget, **cut.summary()} for budget, cut in found.budgets.items()],
+            "baselines": {
+                name: [{"strength": outcome.strength, **outcome.summary()} for outcome in family]
+                for name, family in found.baselines.items()
+            },
+        }
     )
-    folder.write_figures({"length_against_accuracy": figure})
-    _print(rows[: len(tilts) + len(others)])
+    folder.write_table(as_markdown(found))
+    folder.write_figures(_figures(found))
+    print_tables(found)
     if best is not None:
-        print(
-            f"{best.tokens / plain.tokens:.1%} of the tokens keep {_KEPT:.0%} of the accuracy (beta {best.strength:g})."
-        )
-    folder.finish("blocks/")
+        print(f"{best.tokens / found.plain.tokens:.1%} of the tokens keep {_KEPT:.0%} of the accuracy ({best.name}).")
+    folder.finish("blocks/", "grades/")
 
 
-def _cheapest(outcomes: Sequence[Outcome], plain: Outcome) -> Outcome | None:
+def _cheapest(outcomes: Iterable[Outcome], plain: Outcome) -> Outcome | None:
     """The outcome with the fewest tokens of those that keep the accuracy; plain sampling itself may be one."""
-    kept = [outcome for outcome in outcomes if outcome.accuracy >= _KEPT * plain.accuracy]
+    kept = [outcome for outcome in outcomes if outcome.accuracy >= _KEPT * plain.accuracy > 0]
     return min(kept, key=lambda outcome: outcome.tokens, default=None)
 
 
-def _row(outcome: Outcome, plain: Outcome) -> list[str]:
-    tokens, accuracy = bootstrap_interval(outcome.lengths), bootstrap_interval(outcome.rights)
-    return [
-        f"{outcome.tokens:.1f} ({tokens[0]:.1f}-{tokens[1]:.1f})",
-        f"{outcome.tokens / plain.tokens:.1%}",
-        f"{outcome.accuracy:.1%} ({accuracy[0]:.0%}-{accuracy[1]:.0%})",
-        f"{outcome.natural_end:.1%}",
-        "" if outcome.nll_per_token is None else f"{outcome.nll_per_token:.3f}",
-    ]
+def _figures(found: Tradeoff) -> dict[str, Figure]:
+    plain, families = found.plain, {n: family for n, family in found.baselines.items() if len(family) > 1}
+    curves = {
+        "Tilt (beta)": [_point(tilt, tilt.strength) for tilt in found.tilts_with_plain.values()],
+        "hard budget": [_point(cut, "") for cut in (*found.budgets.values(), plain)],
+        **{name: [_point(o, o.strength) for o in (*family, plain)] for name, family in families.items()},
+    }
+    alone = [_point(family[0], name) for name, family in found.baselines.items() if name not in families]
+    figures = {
+        "length_against_accuracy": length_against_accuracy(
+            curves, alone, full=_point(plain, "plain"), kept=_KEPT, at=AT_SHARE
+        )
+    }
+    if len(plain.pass_at) > 1:
+        groups = {
+            "Tilt": _nearest([tilt for beta, tilt in found.tilts.items() if beta < 0], plain),
+            BUDGET: _nearest(list(found.budgets.values()), plain),
+        }
+        panels = [_chances("plain", "plain", plain, plain)]
+        panels += [_chances(group, o.strength, o, plain) for group, outcomes in groups.items() for o in outcomes]
+        figures["pass_at_k"] = pass_at_k_curves(panels)
+    return figures
+
+
+def _nearest(outcomes: Sequence[Outcome], plain: Outcome) -> list[Outcome]:
+    """Those whose lengths are nearest to the compared shares of plain sampling's."""
+    shares = [outcome.tokens / plain.tokens for outcome in outcomes]
+    if not shares:
+        return []
+    return [outcomes[i] for i in dict.fromkeys(int(np.argmin(np.abs(np.subtract(shares, at)))) for at in _COMPARED)]
+
+
+def _chances(group: str, strength: str, outcome: Outcome, plain: Outcome) -> ChanceCurve:
+    label = "plain" if outcome is plain else f"{group} {strength}: {outcome.tokens / plain.tokens:.0%} of the tokens"
+    ks = list(outcome.pass_at)
+    chances = [float(values.mean()) for values in outcome.pass_at.values()]
+    return ChanceCurve(group, label, ks, chances, [outcome.pass_at_intervals[k] for k in ks])
 
 
 def _point(outcome: Outcome, label: str) -> AccuracyPoint:
-    tokens, accuracy = bootstrap_interval(outcome.lengths), bootstrap_interval(outcome.rights)
-    return AccuracyPoint(label, outcome.tokens, outcome.accuracy, tokens, accuracy)
-
-
-def _print(rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(title="Tokens and accuracy")
-    for i, column in enumerate(_COLUMNS):
-        table.add_column(column, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    return AccuracyPoint(label, outcome.tokens, outcome.accuracy, outcome.tokens_interval, outcome.pass_at_intervals[1])
