@@ -51,9 +51,8 @@ def test_every_combination_with_every_seed(tmp_path: Path, base: Path, monkeypat
         "backbone=big,train_prompts=10,init_args=fast,seed=7",
         "backbone=big,train_prompts=20,init_args=fast,seed=0",
     ]
-    assert cells[1].arguments(Path("out")) == [
-        "--config",
-        "experiments/fit.yaml",
+    assert cells[1].fit(Path("out")).arguments == [
+        "--config=experiments/fit.yaml",
         "--model.backbone=experiments/big.yaml",
         "--data.train_prompts=10",
         '--model.optimizer.init_args={"lr": 0.1, "betas": [0.9, 0.99]}',

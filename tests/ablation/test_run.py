@@ -70,11 +70,18 @@ def test_finished_cells_are_read_and_a_killed_one_goes_on(output: Path, grid: Gr
     assert "Restored all states from the checkpoint" in (half / "log.txt").read_text()
     assert second.parameters == wanted["parameters"]
     assert (half / "model" / "config.json").exists()
+    # as a kill after the last step leaves it: nothing of the validation was written
+    shutil.rmtree(half / "tensorboard")
+    (half / "cell.json").unlink()
+    again = run_grid({"prompts": small}, copied, jobs=1)["prompts"][1]
+    assert again.metrics["val/loss"] == pytest.approx(wanted["metrics"]["val/loss"], rel=1e-3)
 
 
 def test_a_cell_with_other_settings_is_not_taken_for_this_one(output: Path, grid: Grid) -> None:
     other = Grid(file=grid.file, base=grid.base, seeds=(0,), rollouts=(), axes={"data.train_prompts": {"4": "5"}})
-    with pytest.raises(InputError, match=r"train_prompts=4,seed=0 holds a cell with other settings; remove it"):
+    with pytest.raises(
+        InputError, match=r"seed=0 holds a fit with other settings \(.* was 4, and is now 5\)"
+    ):
         run_grid({"prompts": other}, output, jobs=1)
     with pytest.raises(InputError, match="`jobs` must be at least 1, got 0"):
         run_grid({"prompts": grid}, output, jobs=0)

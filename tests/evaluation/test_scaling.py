@@ -54,6 +54,13 @@ def test_models_are_ordered_by_their_weights_and_seeds_kept_together(tmp_path: P
         _axis("model_size", grid, results, "val/mre")
 
 
+def test_two_values_of_one_size_are_no_curve(tmp_path: Path) -> None:
+    grid = read_grid(grid_file(tmp_path, {"model.backbone": {"one": "a.B", "other": "c.D"}}))
+    results = [CellResult(cell, {"val/loss": 1.0}, 100, tmp_path) for cell in grid.cells()]
+    with pytest.raises(InputError, match=r"two values of `model\.backbone` are of equal size"):
+        _axis("model_size", grid, results, "val/loss")
+
+
 @pytest.mark.parametrize(
     ("axes", "sentence"),
     [
@@ -80,5 +87,6 @@ def test_the_committed_grids_share_one_base_and_span_what_they_promise(monkeypat
     assert len(cells["scaling_model_size"]) == 4
     prompts = [int(cell.options["data.train_prompts"]) for cell in cells["scaling_prompts"]]
     assert (16 * min(prompts), 16 * max(prompts)) == (2_000, 64_000)
+    assert [int(cell.options["data.train_samples"]) for cell in cells["scaling_samples"]] == [16, 8, 4, 1]
     for grid in grids.values():
         assert [path.stem for path in grid.rollouts] == ["playground_scaling", "playground_held_out"]

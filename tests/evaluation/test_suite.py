@@ -20,8 +20,14 @@ def test_one_that_fails_does_not_stop_the_others(
     tmp_path: Path, value_model: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipes = {
-        "length_tokens": {"value_model": value_model, "prompts": 3, "num_samples": 2, "sampling": SAMPLING},
-        "tradeoff_of_nothing": {"value_model": value_model, "betas": [0], "output": "elsewhere"},
+        "length_tokens": {
+            "value_model": value_model,
+            "prompts": 3,
+            "num_samples": 2,
+            "sampling": SAMPLING,
+            "output": str(tmp_path / "elsewhere"),
+        },
+        "tradeoff_of_nothing": {"value_model": value_model, "betas": [0], "output": str(tmp_path / "elsewhere")},
     }
     for name, recipe in recipes.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
@@ -38,7 +44,23 @@ def test_one_that_fails_does_not_stop_the_others(
     assert "It failed" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "at least one strength in `betas`" in capfd.readouterr().err
-    assert not Path("elsewhere").exists()
+    assert not (tmp_path / "elsewhere").exists()
+    assert (output / "length_tokens" / "table.md").exists()
+
+
+def test_a_failed_evaluation_shows_nothing_of_an_earlier_run(tmp_path: Path) -> None:
+    folder = tmp_path / "tradeoff"
+    folder.mkdir()
+    (folder / "table.md").write_text("| of |\n|---|\n| yesterday |\n")
+    (folder / "old.png").write_bytes(b"png")
+    write_suite_page(tmp_path / "report.html", {"tradeoff": folder}, {"tradeoff": {"error": "it broke"}})
+    page = (tmp_path / "report.html").read_text()
+    assert "It failed: it broke" in page
+    assert "yesterday" not in page
+    assert "image/png" not in page
+    found = {"area": 0.25, "area_ci": None}  # too few resamples overlap
+    write_suite_page(tmp_path / "report.html", {"tradeoff": folder}, {"tradeoff": found})
+    assert "<b>0.25</b>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_shows_tokens_that_look_like_html(tmp_path: Path) -> None:

@@ -82,6 +82,18 @@ def test_a_missing_image_is_a_problem_of_its_row(example: Callable[..., Any]) ->
     assert rows[1].place == f"{task.source}, row 1"
 
 
+def test_questions_alone_need_no_image_and_keep_their_ids(example: Callable[..., Any]) -> None:
+    task = example(MathVista)
+    seen = [row.rollout for row in task.prompts("test", 0)]
+    for image in (Path(task.source).parent / "images").iterdir():
+        image.unlink()
+    alone = [row.rollout for row in replace(task, text_only=True).prompts("test", 0)]
+    assert [rollout.images for rollout in alone] == [None] * 5
+    assert [(r.prompt_id, r.prompt, r.reference, r.metadata) for r in alone] == [
+        (r.prompt_id, r.prompt, r.reference, r.metadata) for r in seen
+    ]
+
+
 def test_equal_questions_about_different_images_are_different_prompts(tmp_path: Path) -> None:
     row = mathvista_rows()[0]
     rows = [{**row, "image": f"{n}.png"} for n in range(3)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple
 
-import yaml
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lenvm.ablation.fits import fit
-from lenvm.errors import InputError
+from lenvm.ablation.fits import Fit
 
 _RESULT = "cell.json"
 
@@ -58,15 +56,9 @@ class Cell:
         named = {key.rpartition(".")[2]: label for key, label in self.labels.items()}
         return ",".join(f"{key}={label}" for key, label in {**named, "seed": self.seed}.items()).replace(os.sep, "_")
 
-    def arguments(self, folder: Path) -> list[str]:
-        """The options of `lenvm fit` that run it into a folder."""
-        return [
-            "--config",
-            str(self.base),
-            *(f"--{key}={value}" for key, value in self.options.items()),
-            f"--seed_everything={self.seed}",
-            f"--trainer.default_root_dir={folder}",
-        ]
+    def fit(self, folder: Path) -> Fit:
+        """The fit that it is, in a folder."""
+        return Fit(configs=[self.base], folder=folder, options={**self.options, "seed_everything": str(self.seed)})
 
     def run(self, folder: Path, threads: int) -> CellResult:
         """Runs it, unless it is finished; goes on from its last checkpoint, if it has one.
@@ -80,11 +72,17 @@ class Cell:
         """
         if (finished := self.finished(folder)) is not None:
             return finished
-        quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-        fit([*self.arguments(folder), *quiet], folder, folder / "log.txt", threads)
-        result = CellResult(self, _last_scalars(folder), _parameters(folder), folder)
-        facts = {"settings": self._settings(), "metrics": result.metrics, "parameters": result.parameters}
+        fit, log = self.fit(folder), folder / "log.txt"
+        fit.run(log, threads, quiet=True)
+        metrics = _last_scalars(folder)
+        if not any(name.startswith("val/") for name in metrics):
+            # it was killed after its last step and before it validated, and there was nothing left to go on with
+            fit.clear()
+            fit.run(log, threads, quiet=True)
+            metrics = _last_scalars(folder)
+        result = CellResult(self, metrics, _parameters(folder), folder)
         partial = folder / f"{_RESULT}.partial"
+        facts = {"metrics": result.metrics, "parameters": result.parameters}
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         partial.replace(folder / _RESULT)
         return result
@@ -95,38 +93,15 @@ class Cell:
         Raises:
             InputError: if a cell with other settings has run in this folder.
         """
-        file = folder / _RESULT
-        if not file.exists():
+        if not self.fit(folder).is_finished or not (folder / _RESULT).exists():
             return None
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        if facts["settings"] != self._settings():
-            raise InputError(f"{folder} holds a cell with other settings; remove it, or choose another `--output`.")
+        facts = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
         return CellResult(self, facts["metrics"], facts["parameters"], folder)
-
-    def _settings(self) -> dict[str, Any]:
-        files = [self.base, *(Path(value) for value in self.options.values() if _is_yaml(value))]
-        read = {str(file): text for start in files for file, text in _with_named_files(start)}
-        return {"files": read, "options": dict(self.options), "seed": self.seed}
-
-
-def _with_named_files(file: Path) -> Iterator[tuple[Path, str]]:
-    """A YAML file and all those that its values name, with their texts: together they decide what a cell does."""
-    text = file.read_text(encoding="utf-8")
-    yield file, text
-    values = [yaml.safe_load(text)]
-    while values:
-        value = values.pop()
-        if isinstance(value, dict | list):
-            values += value.values() if isinstance(value, dict) else value
-        elif _is_yaml(value) and (named := file.parent / value).is_file():
-            yield from _with_named_files(named)
-
-
-def _is_yaml(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and value.endswith((".yaml", ".yml"))
 
 
 def _last_scalars(folder: Path) -> dict[str, float]:
+    if not (folder / "tensorboard").is_dir():
+        return {}
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
 

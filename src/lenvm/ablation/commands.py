@@ -15,6 +15,7 @@ from lenvm.errors import InputError
 _SET_PARENT_DEATH_SIGNAL = 1
 _SHOWN_LINES = 3
 _ERROR = "lenvm: error: "
+_INTERRUPTED = 130
 
 
 def run_command(arguments: Sequence[str], log: Path | None = None, threads: int | None = None) -> None:
@@ -41,10 +42,12 @@ def run_command(arguments: Sequence[str], log: Path | None = None, threads: int 
     else:
         with log.open("ab") as output:
             code = subprocess.run(command, stdout=output, stderr=output, **options).returncode  # type: ignore[call-overload]
-    if code < 0 and -code in (signal.SIGINT, signal.SIGTERM):
+    if code in (-signal.SIGINT, _INTERRUPTED):
         raise KeyboardInterrupt
-    if code == 130:  # it was interrupted, and said so
-        raise KeyboardInterrupt
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+        raise InputError(f"`lenvm {' '.join(arguments)}` was ended by {name}{why}; run it again to go on.")
     if code != 0:
         raise InputError(f"`lenvm {' '.join(arguments)}` failed{_end_of(log)}")
 

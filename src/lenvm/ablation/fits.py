@@ -1,35 +1,144 @@
-"""A `lenvm fit` that is run once, and goes on where it was."""
+"""A `lenvm fit` that is run once, goes on where it was, and is not taken for one with other settings."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
 
 from lenvm.ablation.commands import run_command
+from lenvm.errors import InputError
+
+_RECORD = "fit.json"
+_WRITTEN_BY_FIT = ("config.yaml", "checkpoints", "tensorboard", "model")
+_SOURCES = ("train", "val", "test")
 
 
-def is_fitted(folder: Path) -> bool:
-    """Whether a fit into this folder has come to its end."""
-    return (folder / "model" / "config.json").exists()
-
-
-def fit(arguments: Sequence[str], folder: Path, log: Path | None = None, threads: int | None = None) -> None:
-    """Runs `lenvm fit`, from its last checkpoint if it was stopped after one.
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One fit in a folder.
 
     Args:
-        arguments: its options.
-        folder: its `trainer.default_root_dir`. What a fit has left there that was stopped before its first checkpoint
-            is removed.
-        log: file for its output; left out, the terminal.
-        threads: CPU threads that it may use.
-
-    Raises:
-        InputError: if it fails.
+        configs: configuration files, each laid over those before it.
+        folder: its `trainer.default_root_dir`; other things may stand there too.
+        options: dotted option to its value, over the files.
     """
-    resumed = (folder / "checkpoints" / "last.ckpt").exists()
-    if not resumed and (folder / "config.yaml").exists():
-        shutil.rmtree(folder)
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    run_command(["fit", *arguments, *(["--ckpt_path=last"] if resumed else [])], log, threads)
+
+    configs: Sequence[Path]
+    folder: Path
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What stands behind `lenvm fit`."""
+        return [
+            *(f"--config={config}" for config in self.configs),
+            *(f"--{key}={value}" for key, value in self.options.items()),
+            f"--trainer.default_root_dir={self.folder}",
+        ]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its end.
+
+        Raises:
+            InputError: if a fit with other settings, or with other data, was begun in this folder.
+        """
+        begun = _read(self.folder / _RECORD)
+        if begun is not None and (changed := _first_difference(begun, self.settings())) is not None:
+            raise InputError(
+                f"{self.folder} holds a fit with other settings ({changed}); remove it, or choose another folder."
+            )
+        return (self.folder / "model" / "config.json").exists()
+
+    def run(self, log: Path | None = None, threads: int | None = None, quiet: bool = False) -> None:
+        """Runs it, from its last checkpoint if it was stopped after one.
+
+        Args:
+            log: file for its output; left out, the terminal.
+            threads: CPU threads that it may use.
+            quiet: no progress bar and no summary of the model.
+
+        Raises:
+            InputError: if it fails, or if a fit with other settings was begun in this folder.
+        """
+        if self.is_finished:
+            return
+        record, settings = self.folder / _RECORD, self.settings()
+        resumed = (self.folder / "checkpoints" / "last.ckpt").exists()
+        if not resumed and record.exists():
+            self.clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f"{_RECORD}.partial")
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        partial.replace(record)
+        still = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"] if quiet else []
+        run_command(["fit", *self.arguments, *still, *(["--ckpt_path=last"] if resumed else [])], log, threads)
+
+    def clear(self) -> None:
+        """Removes what a fit writes, and nothing else that is in its folder."""
+        for name in _WRITTEN_BY_FIT:
+            path = self.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what is fitted, as JSON: all configuration files, the options, and the data files."""
+        laid_over = [Path(value) for value in self.options.values() if _is_yaml(value)]
+        named = [found for start in [*self.configs, *laid_over] for found in _with_named(start)]
+        read = {f"{file.parent.name}/{file.name}": content for file, content in named}
+        data: dict[str, Any] = {}
+        for _, content in named:
+            data |= (content.get("data") or {}) if isinstance(content, dict) else {}
+        data |= {key.removeprefix("data."): value for key, value in self.options.items() if key.startswith("data.")}
+        files = {name: _sizes(data[name]) for name in _SOURCES if data.get(name) is not None}
+        return {"configs": read, "options": dict(self.options), "data files": files}
+
+
+def _sizes(sources: Any) -> dict[str, int]:
+    """The size in bytes of every file; data of the hub has none."""
+    found: dict[str, int] = {}
+    for source in sources if isinstance(sources, list) else [sources]:
+        path = Path(str(source))
+        files = [path] if path.is_file() else sorted(path.glob("*.*")) if path.is_dir() else []
+        found |= {file.name: file.stat().st_size for file in files if file.is_file()}
+    return found
+
+
+def _with_named(file: Path) -> Iterator[tuple[Path, Any]]:
+    """A YAML file and all those that its values name, with their contents."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    yield file, content
+    values = [content]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict | list):
+            values += value.values() if isinstance(value, dict) else value
+        elif _is_yaml(value) and (named := file.parent / value).is_file():
+            yield from _with_named(named)
+
+
+def _is_yaml(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.endswith((".yaml", ".yml"))
+
+
+def _read(record: Path) -> dict[str, Any] | None:
+    if not record.exists():
+        return None
+    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return content
+
+
+def _first_difference(before: Any, after: Any, place: str = "") -> str | None:
+    """Where two settings differ first, in words; None if they do not."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            found = _first_difference(before.get(key), after.get(key), f"{place}.{key}" if place else str(key))
+            if found is not None:
+                return found
+        return None
+    return None if before == after else f"`{place}` was {before}, and is now {after}"

@@ -75,12 +75,15 @@ def read_grid(file: Path) -> Grid:
         raise InputError(f"{file}: `seeds` must be whole numbers of at least 0, got {seeds!r}.")
     if not isinstance(content["axes"], dict) or not content["axes"]:
         raise InputError(f"{file}: `axes` must name options of `lenvm fit` with their values, got {content['axes']!r}.")
+    rollouts = content.get("rollouts") or []
+    if not isinstance(rollouts, list):
+        raise InputError(f"{file}: `rollouts` must be a list of recipes of `lenvm rollout`, got {rollouts!r}.")
     return Grid(
         file=file,
         base=_file(file, "base", content["base"]),
         axes={str(key): _values(file, str(key), values) for key, values in content["axes"].items()},
         seeds=tuple(seeds),
-        rollouts=tuple(_file(file, "rollouts", name) for name in content.get("rollouts", [])),
+        rollouts=tuple(_file(file, "rollouts", name) for name in rollouts),
     )
 
 

@@ -214,9 +214,12 @@ class LengthValueModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
-        (folder / _CONFIG).write_text(self.config.to_json(), encoding="utf-8")
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
+        # last, and at once: a folder with a configuration is a whole model
+        partial = folder / f"{_CONFIG}.partial"
+        partial.write_text(self.config.to_json(), encoding="utf-8")
+        partial.replace(folder / _CONFIG)
         return folder
 
     @staticmethod

@@ -39,6 +39,8 @@ class MathVista(AbstractDatasetTask):
         domain: the domain of all prompts.
         open_template: the user's message for free-form questions. By default what the authors' training data has; their
             evaluation puts these questions into `template` too.
+        text_only: ask the questions without their images, as the benchmark's authors ask language models that cannot
+            see; no image is looked for.
         images: folder that local `image` paths (`images/1.jpg`) are relative to; by default that of `source`.
         cache_dir: where images inside of the dataset are written as PNG files, once; by default the folder `lenvm` in
             the cache of `datasets`.
@@ -52,6 +54,7 @@ class MathVista(AbstractDatasetTask):
     template: str = MATH
     domain: str = "visual_math"
     open_template: str = OPEN_QUESTION
+    text_only: bool = False
     images: Path | None = None
     cache_dir: Path | None = None
 
@@ -85,7 +88,7 @@ class MathVista(AbstractDatasetTask):
             raise BadRowError("`choices` must be a list of texts")
         question = _worded(row, choices if is_choice else [])
         prompt = [{"role": "user", "content": filled(self.template if is_choice else self.open_template, question)}]
-        reference, path = answer_in(row, "answer"), self._image(row)
+        reference, path = answer_in(row, "answer"), None if self.text_only else self._image(row)
         facts = {
             "question_type": row.get("question_type"),
             "answer_type": row.get("answer_type"),
@@ -93,13 +96,14 @@ class MathVista(AbstractDatasetTask):
             "precision": _whole(row.get("precision")),
             "unit": row.get("unit"),
         }
+        picture: dict[str, Any] = {"image": row.get("image") or (path and Path(path).name)}
         yield Rollout(
             prompt=prompt,
             # many questions have the same text, and differ in their image alone
-            prompt_id=prompt_hash([*prompt, {"image": row.get("image") or Path(path).name}]),
+            prompt_id=prompt_hash([*prompt, picture]),
             domain=self.domain,
             reference=reference,
-            images=[path],
+            images=None if path is None else [path],
             metadata={name: value for name, value in facts.items() if value is not None},
         )
 

@@ -70,6 +70,10 @@ def _axis(name: str, grid: Grid, results: list[CellResult], metric: str) -> Axis
             )
         x = float(cells[0].parameters) if option in _MODELS else _number(label, option, grid)
         points[label] = x, [cell.metrics[metric] for cell in cells]
+    if len({x for x, _ in points.values()}) < len(points):
+        raise InputError(
+            f"{grid.file}: two values of `{option}` are of equal size, which makes no curve; leave one out."
+        )
     return Axis(name, "weights" if option in _MODELS else option, dict(sorted(points.items(), key=lambda p: p[1][0])))
 
 

@@ -13,8 +13,9 @@ import yaml
 from rich.console import Console
 
 from lenvm.ablation.commands import run_command
-from lenvm.ablation.fits import fit, is_fitted
+from lenvm.ablation.fits import Fit
 from lenvm.errors import InputError
+from lenvm.evaluation.results import ResultFolder
 from lenvm.evaluation.suite.page import write_suite_page
 
 _COMMANDS = {
@@ -61,8 +62,8 @@ def evaluate_all(
 ) -> None:
     """Runs evaluations one after the other, then writes one summary.json and one page, report.html, of all.
 
-    Each is a command of its own: one that fails does not stop the others, and the summary says that it failed. Run
-    again after a kill, each goes on where it was.
+    Each is a command of its own: an evaluation that fails does not stop the others, and the summary says that it
+    failed; rollouts and fits have to succeed. Run again after a kill, each goes on where it was.
 
     Args:
         evaluations: a recipe for each evaluation, by name: length_prediction, lifebench, tradeoff, length_tokens,
@@ -75,7 +76,7 @@ def evaluate_all(
     parts = [_part(name, recipe, output) for name, recipe in evaluations.items()]
     if not parts:
         raise InputError(f"give at least one evaluation of {', '.join(_COMMANDS)} with its recipe.")
-    sampled, fitted = rollouts or [], {recipe: _folder_of(recipe) for recipe in fits or []}
+    sampled, fitted = rollouts or [], [Fit(configs=[recipe], folder=_folder_of(recipe)) for recipe in fits or []]
     for recipe in sampled:
         _existing(recipe)
     seconds = {"preparation": _timed(lambda: _prepare(sampled, fitted))}
@@ -84,9 +85,7 @@ def evaluate_all(
         Console().rule(part.name)
         seconds[part.name] = _timed(lambda part=part: summary.update({part.name: _result(part)}))  # type: ignore[misc]
     summary["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(summary, indent=2, ensure_ascii=False)
-    (output / "summary.json").write_text(text + "\n", encoding="utf-8")
+    ResultFolder(output, "all").write_summary(summary)
     write_suite_page(output / "report.html", {part.name: part.folder for part in parts}, summary)
     print(
         f"Done in {sum(seconds.values()) / 60:.1f} minutes. Everything is under {output}: report.html, summary.json, "
@@ -98,15 +97,15 @@ def evaluate_all(
         )
 
 
-def _prepare(rollouts: list[Path], fits: dict[Path, Path]) -> None:
+def _prepare(rollouts: list[Path], fits: list[Fit]) -> None:
     """Samples what is missing, and fits the models that are not there."""
     for recipe in rollouts:
         Console().rule(f"rollout: {recipe.stem}")
         run_command(["rollout", "--config", str(recipe)])
-    for recipe, folder in fits.items():
-        if not is_fitted(folder):
-            Console().rule(f"fit: {recipe.stem}")
-            fit(["--config", str(recipe)], folder)
+    for fit in fits:
+        if not fit.is_finished:
+            Console().rule(f"fit: {fit.configs[0].stem}")
+            fit.run()
 
 
 def _result(part: Part) -> dict[str, Any]:
@@ -144,7 +143,10 @@ def _existing(recipe: Path) -> Path:
 
 def _folder_of(recipe: Path) -> Path:
     """Where a fit writes."""
-    content = yaml.safe_load(_existing(recipe).read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(_existing(recipe).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{recipe} is not YAML: {str(error).splitlines()[0]}.") from error
     root = (content.get("trainer") or {}).get("default_root_dir") if isinstance(content, dict) else None
     if root is None:
         raise InputError(f"{recipe} must say where it writes, in `trainer.default_root_dir`.")

@@ -49,16 +49,19 @@ def write_suite_page(file: Path, folders: Mapping[str, Path], summary: Mapping[s
 
 
 def _section(name: str, folder: Path, root: Path, found: Mapping[str, Any]) -> _Section:
+    title = next((title for kind, title in _TITLES.items() if name == kind or name.startswith(f"{kind}_")), name)
+    if "error" in found:  # what lies in its folder is of another run
+        return _Section(name, title, Markup(), [], [], found["error"])
     table = folder / "table.md"
     # HTML in a table, such as a token that looks like it, is shown and not obeyed
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     return _Section(
         name,
-        next((title for kind, title in _TITLES.items() if name == kind or name.startswith(f"{kind}_")), name),
+        title,
         Markup(markdown.render(table.read_text(encoding="utf-8"))) if table.exists() else Markup(),
         [(figure.stem.replace("_", " "), _data_uri(figure)) for figure in sorted(folder.glob("*.png"))],
         [str(path.relative_to(root)) for path in sorted(folder.glob("*.html"))],
-        found.get("error"),
+        None,
     )
 
 
@@ -75,8 +78,8 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (kept := (tradeoff.get("accuracy_at_45_percent") or {}).get("tilt")) is not None:
         tiles.append((f"{kept:.1%}", "of the plain accuracy is left at 45 % of the tokens, with a tilt"))
     if tradeoff.get("area") is not None:
-        low, high = tradeoff["area_ci"]
-        tiles.append(
-            (f"{tradeoff['area']:.2f}", f"accuracy between tilt and hard budget (95 %: {low:.2f} to {high:.2f})")
-        )
+        words = "accuracy between tilt and hard budget on average"
+        if (interval := tradeoff.get("area_ci")) is not None:
+            words += f" (95 %: {interval[0]:.2f} to {interval[1]:.2f})"
+        tiles.append((f"{tradeoff['area']:.2f}", words))
     return tiles
