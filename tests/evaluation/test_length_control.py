@@ -77,6 +77,7 @@ def test_everything_is_written(finished: Path) -> None:
     assert all((finished / f"{name}.png").stat().st_size > 10_000 for name in FIGURES)
     table = (finished / "table.md").read_text()
     assert table.count("| min = max | 100.0 |") == 2
+    assert json.loads((finished / "summary.json").read_text())["training_prompts_known"] is False
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
 

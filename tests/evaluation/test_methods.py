@@ -15,6 +15,7 @@ from lenvm.evaluation.methods import (
     AbstractMethod,
     AskForLength,
     BestOfMany,
+    ByConstraint,
     ForcedLength,
     Guided,
     LengthPenalty,
@@ -113,8 +114,24 @@ def test_asking_puts_a_sentence_behind_the_users_words() -> None:
     assert AskForLength(template="Stay {constraint} that.").uses_target
     with pytest.raises(InputError, match=r"`template` may hold {n} and {constraint} and no other braces, got 'a {m}'"):
         AskForLength(template="a {m}")
-    with pytest.raises(InputError, match="needs prompts that end with a text of the user"):
-        AskForLength().write(recorder, Task([[{"role": "assistant", "content": "x"}]], 3, "equal"))
+
+
+def test_asking_needs_a_text_of_the_user_and_says_so_before_anything_is_written() -> None:
+    setup = setup_for()
+    with pytest.raises(
+        InputError, match="end with a text of the user, but one ends with a text of the assistant; give"
+    ):
+        AskForLength().check(setup, Task([PROMPTS[0], [{"role": "assistant", "content": "x"}]], 3, "equal"))
+    with pytest.raises(InputError, match="but one ends with parts of a message of the user"):
+        AskForLength().check(setup, Task([[{"role": "user", "content": [{"type": "text"}]}]], 3, "equal"))
+
+
+def test_methods_say_which_prompt_they_send() -> None:
+    task = Task(["Go."], 12, "at_most")
+    assert Plain().prompt_of("Go.", task) == "Go."
+    each = ByConstraint(equal=Plain(), at_most=AskForLength(template="In {n}!"), at_least=Plain())
+    assert each.prompt_of("Go.", task) == "Go. In 12!"
+    assert each.prompt_of("Go.", task._replace(constraint="at_least")) == "Go."
 
 
 def test_best_of_many_takes_the_nearest_of_the_plain_completions_that_ended() -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
 
 from lenvm.errors import InputError
 from lenvm.evaluation.by_position import position_errors
@@ -17,6 +22,7 @@ from lenvm.evaluation.prompt_boundary.predictors import (
     TfidfRidge,
     best_constant,
 )
+from lenvm.evaluation.prompt_boundary.rivals import teach
 
 
 def table(num_prompts: int, seed: int) -> PromptTable:
@@ -61,6 +67,39 @@ def test_predictors_that_read_more_do_better_on_prompts_they_never_saw() -> None
     assert line < constant
     assert ridge < 0.6 * line
     assert len({predictor.name for predictor in predictors}) == 3
+
+
+def test_the_sparse_ridge_does_as_well_as_an_exact_one_and_builds_no_matrix_of_prompts_by_prompts() -> None:
+    train, held_out = table(300, seed=0), table(100, seed=1)
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2)
+    exact = make_pipeline(words, RidgeCV(alphas=(0.1, 0.3, 1.0, 3.0, 10.0))).fit(train.texts, np.log(train.lengths))
+    expected = errors(np.exp(exact.predict(held_out.texts)), held_out.lengths)["mre"]
+    ridge = TfidfRidge()
+    ridge.fit(train)
+    assert errors(ridge.predict(held_out), held_out.lengths)["mre"] == pytest.approx(expected, rel=0.05)
+    many = table(2500, seed=2)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"word{word}" for word in rng.integers(5000, size=20)) for _ in range(2500)]
+    many = PromptTable(**{**vars(many), "texts": texts})
+    tracemalloc.start()
+    try:
+        ridge.fit(many)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2500 * 2500 * 8 / 2
+
+
+def test_a_handful_of_prompts_is_enough_for_a_ridge() -> None:
+    ridge = TfidfRidge()
+    ridge.fit(table(2, seed=0))
+    assert (ridge.predict(table(5, seed=1)) > 0).all()
+
+
+def test_rivals_are_taught_training_prompts_or_nothing() -> None:
+    rivals: list[AbstractLengthPredictor] = [BestConstant()]
+    with pytest.raises(InputError, match="`constant` expects training prompts to learn from"):
+        teach(rivals, None)
 
 
 def test_errors_follow_their_definitions() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +90,8 @@ def test_all_predictors_are_judged_and_everything_is_written(
     assert found["mre"] == found["predictors"]["length value model"]["mre"]
     best_rival = min(e["mre"] for name, e in found["predictors"].items() if name != "length value model")
     assert found["better_than_each"] == (found["mre"] < best_rival)
+    assert (found["rivals_training_prompts"], found["available_training_prompts"]) == (15, 15)
+    assert found["regressor_fit"] == {"folder": str(plain), "target": "LogLength"}
     assert set(found["per_domain"]) == {"overall", "math", "code", "instruction"}
     assert list(found["by_position"]["mae"]) == ["length value model", "non-discounted regressor", "best constant"]
     assert list(found["by_position"]["mae"]["best constant"]) == ["0", "25", "50", "75", "90"]
@@ -107,6 +108,7 @@ def test_all_predictors_are_judged_and_everything_is_written(
     states_seen = sum(b["states"] for b in found["calibration"]["bins"])
     assert states_seen == sum(int(n.sum()) for n in read.table.completion_lengths)
     table = (output / "table.md").read_text()
+    assert f"The non-discounted regressor (LogLength) was trained elsewhere: {plain}." in table
     assert "| predictor | code | instruction | math | overall |" in table
     assert "Done. Everything is under" in capsys.readouterr().out
 
@@ -119,7 +121,8 @@ def test_held_out_prompts_are_sampled_once_and_rivals_need_training_prompts(
         "output": tmp_path,
         "prompts": 4,
         "num_samples": 3,
-        "sampling": SamplingSettings(max_tokens=40, seed=1),
+        "sampling": SamplingSettings(max_tokens=20, seed=1),  # so few that some are cut
+        "max_cut_share": 1.0,
         "regressor": "none",
     }
     prompt_boundary(**options)
@@ -128,8 +131,12 @@ def test_held_out_prompts_are_sampled_once_and_rivals_need_training_prompts(
     assert "Left out: all predictors that learn" in printed
     assert set(first["predictors"]) == {"length value model"}
     assert first["completions"] + first["cut_completions"] == 12
-    if first["cut_completions"]:
-        assert f"{first['cut_completions']} completion(s) were cut by the limit" in printed
+    assert 0 < first["cut_completions"] < 12
+    assert f"{first['cut_completions']} completion(s) were cut by the limit" in printed
+    assert (first["value_model"], first["generator"]) == (value_model, str(POLICY_FOLDER))
+    assert (first["num_samples"], first["sampling"]["max_tokens"], first["sampling"]["seed"]) == (3, 20, 1)
+    assert first["training_prompts_known"] is False
+    assert f"What prompts {value_model} was trained on is not known" in printed
     prompt_boundary(**options)
     assert summary(tmp_path) == first
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "rollouts").glob("*.parquet")} == shards
@@ -193,31 +200,6 @@ def test_scoring_goes_on_after_a_stop_half_way(
     )
 
 
-def test_cut_completions_have_no_length(
-    halves: tuple[Path, Path], tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    rows = [parse_rollout(row.data or {}) for row in read_rows([halves[0]])]
-    everywhere = {rows[0].prompt_id}
-    cut = [
-        replace(row, finish_reason="length") if row.prompt_id in everywhere or i == 10 else row
-        for i, row in enumerate(rows)
-    ]
-    before, after = (
-        completions(write_rollouts(some, tmp_path / f"{name}.parquet"), tokenizer)
-        for name, some in (("before", rows), ("after", cut))
-    )
-    assert (before.cut, before.cut_prompts) == (0, 0)
-    assert (after.cut, after.cut_prompts) == (4, 1)
-    assert len(after.table.prompt_ids) == 14
-    assert set(before.table.prompt_ids) - set(after.table.prompt_ids) == everywhere
-    assert sum(map(len, after.table.completion_lengths)) == len(after.token_ids) == 41
-    assert before.digest != after.digest
-    with pytest.raises(InputError, match="no finished completion"):
-        completions(
-            write_rollouts([replace(r, finish_reason="length") for r in rows], tmp_path / "none.parquet"), tokenizer
-        )
-
-
 def test_prompts_that_were_trained_on_are_refused(halves: tuple[Path, Path], value_model: str, tmp_path: Path) -> None:
     held_out, _ = halves
     known = next(read_rows([held_out])).content
@@ -230,7 +212,8 @@ def test_prompts_that_were_trained_on_are_refused(halves: tuple[Path, Path], val
         prompt_boundary(value_model=str(trained), **options)
     assert not (tmp_path / "out" / "summary.json").exists()
     prompt_boundary(value_model=str(trained), allow_overlap=True, **options)
-    assert summary(tmp_path / "out")["prompts"] == 15
+    found = summary(tmp_path / "out")
+    assert (found["prompts"], found["training_prompts_known"]) == (15, True)
 
 
 def test_rivals_do_not_learn_from_held_out_prompts(halves: tuple[Path, Path], value_model: str, tmp_path: Path) -> None:
@@ -278,7 +261,16 @@ def test_a_run_with_listed_lengths(
         ({}, "give either `--run`"),
         ({"run": Path("a"), "value_model": "b"}, "give either `--run`"),
         ({"run": Path("a"), "train_rollouts": Path("b")}, "`--train_rollouts` goes with `--value_model`"),
+        ({"run": Path("a"), "prompts": 3}, "`--prompts` goes with `--value_model`"),
+        ({"run": Path("a"), "sampling": SamplingSettings(seed=7)}, "`--sampling` goes with `--value_model`"),
+        ({"value_model": "b", "rollouts": Path("c"), "task": "GSM8K"}, "`--task` says what is to be sampled"),
+        ({"value_model": "b", "rollouts": Path("c"), "part": "test"}, "`--part` says what is to be sampled"),
+        ({"value_model": "b", "rollouts": Path("c"), "prompts": 3}, "`--prompts` says what is to be sampled"),
+        ({"value_model": "b", "rollouts": Path("c"), "sampling": SamplingSettings(seed=7)}, "`--sampling` says what"),
+        ({"value_model": "b", "split": "val"}, "`--split` goes with `--run`"),
         ({"value_model": "b", "num_samples": 0}, "`num_samples` must be at least 1"),
+        ({"value_model": "b", "max_train_prompts": 0}, "`max_train_prompts` must be at least 1"),
+        ({"value_model": "b", "max_cut_share": 1.5}, "`max_cut_share` must lie in"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lenvm.backbones.pretrained import load_transformer
+from lenvm.data.batching import RowFacts
 from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.prompt_set import PromptSet
 from lenvm.data.rollout import Rollout
 from lenvm.data.writing import write_rollouts
 from lenvm.errors import InputError
@@ -30,9 +34,10 @@ from lenvm.evaluation.prompt_boundary.predictors import (
 )
 from lenvm.evaluation.prompt_boundary.predictors.hidden_state import pooled_states
 from lenvm.evaluation.prompt_boundary.regressor import RegressorFit, load_regressor, train_regressor
+from lenvm.evaluation.prompt_boundary.results import Circumstances
 from lenvm.playground import POLICY_FOLDER, as_prompt
 from lenvm.playground.corpus import draw_distinct_problems
-from lenvm.targets import LogLength
+from lenvm.targets import DiscountedReturn, LogLength
 
 POLICY = str(POLICY_FOLDER)
 LENGTH_OF_DOMAIN = {"math": 10.0, "code": 100.0, "instruction": 30.0}
@@ -60,6 +65,7 @@ def test_states_are_those_of_each_prompt_alone(tokenizer: PreTrainedTokenizerBas
     prompts = problems(tokenizer, False).token_ids[:7]
     assert len({len(ids) for ids in prompts}) > 2  # so that there is padding
     read = pooled_states(model, prompts, batch_size=4)
+    assert read.last.dtype == read.mean.dtype == np.float32
     for i, ids in enumerate(prompts):
         with torch.inference_mode():
             alone = model(input_ids=torch.tensor([ids])).last_hidden_state[0].double().numpy()
@@ -124,8 +130,8 @@ def test_the_regressor_learns_lengths_and_is_trained_once(tmp_path: Path, tokeni
     arguments = (tmp_path / "regressor", POLICY, path, train, tokenizer, "auto", fit)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing that a user could not do anything about
-        regressor = RemainingLengthRegressor(lambda: train_regressor(*arguments))
-        regressor.fit(train.table)
+        regressor = RemainingLengthRegressor(lambda: train_regressor(*arguments), fit.described(train.finished))
+        assert regressor.model.target == LogLength()
     asked = {20: [20, 300, 20], 40: [40, 301, 40]}
     table = PromptTable(**{**vars(train.table.rows(np.arange(2))), "token_ids": list(asked.values())})
     assert regressor.predict(table) == pytest.approx([4, 16], rel=0.3)
@@ -143,6 +149,63 @@ def test_a_discounted_model_is_no_plain_regressor(value_model: str) -> None:
         load_regressor(value_model)
 
 
-def test_settings_of_the_regressor_are_checked() -> None:
-    with pytest.raises(InputError, match="must be positive"):
-        RegressorFit(epochs=0)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "must be positive"),
+        ({"completions_per_step": 40}, "at most 16 or a multiple of it, got 40; give 32 or 48"),
+        ({"target": DiscountedReturn()}, "DiscountedReturn is discounted"),
+        ({"target": DiscountedReturn(gamma=0.9)}, "DiscountedReturn is discounted"),
+    ],
+)
+def test_settings_of_the_regressor_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RegressorFit(**settings)
+
+
+def test_what_a_fit_comes_to_is_said_in_whole_batches() -> None:
+    assert RegressorFit(max_completions=100).described(1000)["completions_per_epoch"] == 96
+    assert RegressorFit(max_completions=100, completions_per_step=4).described(1000)["completions_per_epoch"] == 100
+    assert RegressorFit(max_completions=2000).described(1000)["completions_per_epoch"] == 1000
+    assert RegressorFit().described(1000)["completions_per_epoch"] == 1000
+
+
+def test_the_table_says_how_the_regressor_was_trained() -> None:
+    said = Circumstances(
+        value_model="model",
+        generator=None,
+        sampling=None,
+        num_samples=1,
+        max_cut_share=0.0,
+        training_prompts_known=True,
+        train=None,
+        regressor=RegressorFit(epochs=1, max_completions=9000, lr=2e-4).described(24_000),
+        gamma=0.9,
+    )
+    note = said.note() or ""
+    assert "(LogLength) was trained for 1 epoch(s) of 8,992 of 24,000 training completions, 64 per step" in note
+    assert "learning rate 0.0002" in note
+    assert replace(said, regressor=None).note() is None
+
+
+@pytest.mark.parametrize("per_step", [4, 16, 32, 96])
+def test_a_step_of_the_regressor_sees_completions_of_any_length(per_step: int) -> None:
+    fit, lengths = RegressorFit(completions_per_step=per_step), np.random.default_rng(0).integers(1, 500, 384)
+    rows = RowFacts(length=lengths, prompt=np.arange(384))
+    batches = fit.batching.batches(rows, fit.rows_at_once, np.random.default_rng(1))
+    steps = np.concatenate(batches).reshape(-1, per_step)
+    shuffled = np.random.default_rng(1).permutation(384).reshape(-1, per_step)
+    np.testing.assert_array_equal(np.sort(steps), np.sort(shuffled))
+
+
+def test_the_regressor_learns_from_chosen_prompts_alone(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    path = tmp_path / "rows.parquet"
+    two_kinds(path, tokenizer)
+    train = gather(read_rollouts(path, "rollouts"), RolloutEncoder(tokenizer), 0.9, max_prompts=20)
+    fit = RegressorFit(epochs=1, completions_per_step=8)
+    arguments: Any = (tmp_path / "regressor", POLICY, path, train, tokenizer, "auto", fit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = train_regressor(*arguments)
+    assert model.training_prompts == PromptSet.of(train.table.prompt_ids).to_text()
+    assert fit.described(train.finished)["training_completions"] == len(train.table.prompt_ids) == 20

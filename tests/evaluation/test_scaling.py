@@ -89,4 +89,4 @@ def test_the_committed_grids_share_one_base_and_span_what_they_promise(monkeypat
     assert (16 * min(prompts), 16 * max(prompts)) == (2_000, 64_000)
     assert [int(cell.options["data.train_samples"]) for cell in cells["scaling_samples"]] == [16, 8, 4, 1]
     for grid in grids.values():
-        assert [path.stem for path in grid.rollouts] == ["playground_scaling", "playground_held_out"]
+        assert [path.stem for path in grid.rollouts] == ["playground", "playground_held_out"]

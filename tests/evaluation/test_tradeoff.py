@@ -10,14 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from lenvm.cli.main import main
+from lenvm.data.encoding import RolloutEncoder
+from lenvm.data.prompt_set import PromptSet
+from lenvm.decoding.rules import Tilt
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.methods import AbstractMethod, AskForLength, ForcedLength, LengthPenalty, Plain
+from lenvm.evaluation.methods import AbstractMethod, AskForLength, ForcedLength, Guided, LengthPenalty, Plain
+from lenvm.evaluation.overlap import training_prompts_known
+from lenvm.evaluation.setup import load_setup
 from lenvm.evaluation.tradeoff import tradeoff
 from lenvm.evaluation.tradeoff.comparison import Tradeoff
 from lenvm.evaluation.tradeoff.outcomes import Outcome, cut, written
 from lenvm.evaluation.tradeoff.results import write_tradeoff
+from lenvm.playground import POLICY_FOLDER
+from lenvm.tasks import GSM8K
 
 SMALL: dict[str, Any] = {
     "prompts": 4,
@@ -122,18 +129,29 @@ def test_a_sweep_on_the_playground(tmp_path: Path, value_model: str, capsys: pyt
             low, high = figures[f"{name}_interval"]
             assert low <= figures[name] <= high
         assert figures["pass_at_k"]["1"] == figures["accuracy"] <= figures["pass_at_k"]["2"]
-    assert summary["mean_length_is_monotone"] in (True, False)
+    assert (summary["training_prompts_known"], summary["too_long_prompts"]) == (False, 0)
     figures = {f"{name}.{kind}" for name in ("length_against_accuracy", "pass_at_k") for kind in ("png", "svg")}
     others = {"summary.json", "table.md", "completions.parquet", "blocks", "grades", "tensorboard"}
     assert {p.name for p in tmp_path.iterdir()} == figures | others
     assert len(list((tmp_path / "blocks").iterdir())) == len(list((tmp_path / "grades").iterdir())) == 6
     rows = pq.read_table(tmp_path / "completions.parquet").to_pylist()
     assert len(rows) == 6 * 4 * 2
+    # the mean length never falls by more than a standard error from one beta to the next
+    lengths = np.array(
+        [
+            np.reshape([r["length"] for r in rows if (r["method"], r["strength"]) == name], (4, 2)).mean(axis=1)
+            for name in (("tilt", "-20"), ("plain", ""), ("tilt", "3"))
+        ]
+    )
+    falls = -np.diff(lengths, axis=0)
+    errors = falls.std(axis=1, ddof=1) / np.sqrt(4)
+    assert summary["mean_length_is_monotone"] is bool((falls.mean(axis=1) <= errors).all())
     penalised = [row for row in rows if (row["method"], row["strength"]) == ("penalty", "1.2")]
     assert np.mean([row["correct"] for row in penalised]) == summary["baselines"]["penalty"][1]["accuracy"]
     assert np.mean([row["length"] for row in penalised]) == summary["baselines"]["penalty"][1]["mean_tokens"]
     printed = capsys.readouterr().out
     assert "area below tilt" in printed
+    assert printed.count(f"the training prompts of {value_model} are unknown: not checked.") == 1
     assert f"Done. Everything is under {tmp_path}" in printed
     with pytest.raises(InputError, match=r"plain\.parquet was made with `sampling\.seed` 0, but now it is 3"):
         tradeoff(
@@ -184,6 +202,7 @@ def test_families_are_read_from_yaml_and_from_the_command_line(tmp_path: Path, v
     [
         ({"betas": (0,)}, "give at least one strength in `betas` that is not 0"),
         ({"budgets": (0, 4)}, r"`budgets` must be at least 1 token, got \[0, 4\]"),
+        ({"min_room": 0}, "`min_room` must be at least 1 token, got 0"),
         ({"ks": (1, 3)}, r"`ks` must be 1 to 2, the completions per prompt, got \[1, 3\]"),
         ({"baselines": {"tilt": Plain()}}, "a baseline cannot be called 'tilt'"),
         ({"baselines": {"penalty": {}}}, "the baseline 'penalty' must name at least one method"),
@@ -204,3 +223,51 @@ def test_prompts_without_a_grader_are_refused(tmp_path: Path, value_model: str) 
     file.write_text('{"prompt": "What is 3+4?", "domain": "history", "reference": "7"}\n')
     with pytest.raises(InputError, match="1 of 1 prompts have no answer that can be graded"):
         tradeoff(tmp_path, value_model=value_model, task=str(file), **SMALL | {"prompts": None})
+
+
+def test_prompts_have_to_fit_in_the_form_in_which_they_are_sent(
+    tmp_path: Path, value_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup = load_setup(str(POLICY_FOLDER), value_model, SMALL["sampling"], 1, None, 8)
+    # of the value model's 512 tokens, the second question leaves 40
+    asked, source = "{question}", tmp_path / "questions"
+    fixed = len(RolloutEncoder(setup.tokenizer, setup.prompt_format).encode_prompts([chat("")])[0])
+    size = 1
+    while len(RolloutEncoder(setup.tokenizer, setup.prompt_format).encode_prompts([chat("z?" * size)])[0]) < 512 - 40:
+        size += 1
+    assert fixed < 100
+    source.mkdir()
+    rows = [{"question": text, "answer": "#### 7"} for text in ("What is 3+4?", "z?" * size)]
+    (source / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options: dict[str, Any] = {
+        "task": GSM8K(source=str(source), template=asked),
+        "value_model": value_model,
+        "betas": (-5,),
+        "num_samples": 1,
+        "sampling": SamplingSettings(top_k=8, max_tokens=40),
+    }
+    kept = {}
+    words: dict[str, AbstractMethod] = {"words": AskForLength(template="Be quick. " * 5)}
+    runs: dict[str, dict[str, Any]] = {
+        "alone": {},
+        "with a longer form": {"baselines": words},
+        "with less room": {"baselines": words, "min_room": 1},
+    }
+    for name, more in runs.items():
+        tradeoff(tmp_path / name, **options | more)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        kept[name] = summary["prompts"], summary["too_long_prompts"]
+    assert kept == {"alone": (2, 0), "with a longer form": (1, 1), "with less room": (2, 0)}
+    assert "1 of 2 prompts leave less than 40 of 512 tokens: left out." in capsys.readouterr().out
+
+
+def chat(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_it_is_known_what_a_model_was_trained_on(value_model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    setup = load_setup(str(POLICY_FOLDER), value_model, SMALL["sampling"], 1, None, 8)
+    assert not training_prompts_known(setup, [Plain()])
+    setup.model(None).training_prompts = PromptSet.of(["x"]).to_text()
+    assert training_prompts_known(setup, [Plain(), Guided(rule=Tilt(beta=1.0), value_model=value_model)])
+    assert capsys.readouterr().out == f"the training prompts of {value_model} are unknown: not checked.\n"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
@@ -7,6 +9,7 @@ from scipy.stats import bootstrap
 from lenvm.evaluation.statistics import bootstrap_interval, percentile_interval, resampled_means
 from lenvm.evaluation.tradeoff.comparison import BUDGET, TILT, Tradeoff
 from lenvm.evaluation.tradeoff.outcomes import Outcome
+from lenvm.evaluation.tradeoff.tables import at_share
 
 PROMPTS = 40
 
@@ -84,6 +87,21 @@ def test_the_areas_interval_is_that_of_a_plain_loop_and_of_scipy() -> None:
     ours = found.area(BUDGET)
     assert ours.value == pytest.approx(area(*columns), abs=0.01)
     assert ours.interval == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
+
+
+def test_an_area_without_an_interval_says_why() -> None:
+    # one prompt makes the tilt's curve reach further down than the budget's end: in most resamples nothing is shared
+    lengths = np.r_[np.full(PROMPTS - 1, 99.0), 1.0]
+    short = replace(outcome(1, 0.5, "-9"), lengths=lengths)
+    found = Tradeoff(
+        plain=replace(PLAIN, lengths=np.full(PROMPTS, 98.0)), tilts={-9.0: short}, budgets=BUDGETS, baselines={}
+    )
+    area = found.area(BUDGET)
+    assert area.value is not None
+    assert area.interval is None
+    columns, rows = at_share(found)
+    cell = dict(zip(columns, rows[1], strict=True))["area below tilt (95 %)"]
+    assert cell == f"{area.value:.1%} (no interval: too few resamples share lengths)"
 
 
 @pytest.mark.filterwarnings("error")

@@ -51,10 +51,14 @@ class Cell:
     seed: int = 0
 
     @property
+    def short_labels(self) -> dict[str, str]:
+        """The label of every axis by the last word of its option, and the seed."""
+        return {**{key.rpartition(".")[2]: label for key, label in self.labels.items()}, "seed": str(self.seed)}
+
+    @property
     def name(self) -> str:
-        """Names the cell and its folder: the last word of every option with its label, and the seed."""
-        named = {key.rpartition(".")[2]: label for key, label in self.labels.items()}
-        return ",".join(f"{key}={label}" for key, label in {**named, "seed": self.seed}.items()).replace(os.sep, "_")
+        """Names the cell and its folder."""
+        return ",".join(f"{key}={label}" for key, label in self.short_labels.items()).replace(os.sep, "_")
 
     def fit(self, folder: Path) -> Fit:
         """The fit that it is, in a folder."""

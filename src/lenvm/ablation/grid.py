@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from lenvm.ablation.cells import Cell
+from lenvm.ablation.claims import Claim
 from lenvm.errors import InputError
 
-_KEYS = {"base", "axes", "seeds", "rollouts"}
+_KEYS = {"base", "axes", "seeds", "rollouts", "metrics", "claims"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Grid:
             files over the base.
         seeds: `seed_everything` of the cells.
         rollouts: recipes of `lenvm rollout` that make what the base configuration reads.
+        metrics: what is shown of every cell, of all that `lenvm fit` logs; the first is drawn. Less is better.
+        claims: what is said about the values, to be judged.
     """
 
     file: Path
@@ -35,6 +38,8 @@ class Grid:
     axes: Mapping[str, Mapping[str, str]]
     seeds: tuple[int, ...]
     rollouts: tuple[Path, ...]
+    metrics: tuple[str, ...] = ("val/loss",)
+    claims: tuple[Claim, ...] = ()
 
     def cells(self) -> Iterator[Cell]:
         """The cells, the last axis changing fastest and seeds faster still.
@@ -84,7 +89,32 @@ def read_grid(file: Path) -> Grid:
         axes={str(key): _values(file, str(key), values) for key, values in content["axes"].items()},
         seeds=tuple(seeds),
         rollouts=tuple(_file(file, "rollouts", name) for name in rollouts),
+        metrics=_metrics(file, content.get("metrics", ["val/loss"])),
+        claims=tuple(_claim(file, found, content["axes"]) for found in content.get("claims") or []),
     )
+
+
+def _metrics(grid: Path, names: Any) -> tuple[str, ...]:
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise InputError(
+            f"{grid}: `metrics` must be a list of what `lenvm fit` logs, such as [val/loss], got {names!r}."
+        )
+    return tuple(names)
+
+
+def _claim(grid: Path, found: Any, axes: Mapping[str, Any]) -> Claim:
+    """A claim of a grid file; the values that it names must be on the axis that it names."""
+    wanted = {"claim", "metric", "axis", "better", "than"}
+    if not (isinstance(found, dict) and set(found) == wanted and isinstance(found["than"], list) and found["than"]):
+        raise InputError(f"{grid}: one of `claims` must have {', '.join(sorted(wanted))} (a list), got {found!r}.")
+    if found["axis"] not in axes:
+        raise InputError(f"{grid}: a claim names the axis {found['axis']!r}; the grid has {', '.join(map(str, axes))}.")
+    labels = [str(label) for label in axes[found["axis"]]]
+    than = tuple(str(label) for label in found["than"])
+    if missing := [label for label in (str(found["better"]), *than) if label not in labels]:
+        raise InputError(f"{grid}: a claim names {missing[0]!r}; `{found['axis']}` has {', '.join(labels)}.")
+    words, metric = str(found["claim"]), str(found["metric"])
+    return Claim(claim=words, metric=metric, axis=found["axis"], better=str(found["better"]), than=than)
 
 
 def _file(grid: Path, key: str, name: Any) -> Path:

@@ -28,33 +28,48 @@ def run_grid(grids: dict[str, Grid], output: Path, jobs: int) -> dict[str, list[
     Raises:
         InputError: after all others have run, if a cell has failed.
     """
-    if jobs < 1:
-        raise InputError(f"`jobs` must be at least 1, got {jobs}.")
     places = {name: [(cell, output / name / cell.name) for cell in grid.cells()] for name, grid in grids.items()}
-    todo = [(cell, folder) for cells in places.values() for cell, folder in cells if cell.finished(folder) is None]
-    if todo:
-        for recipe in dict.fromkeys(recipe for grid in grids.values() for recipe in grid.rollouts):
-            run_command(["rollout", "--config", str(recipe)])
-    if failures := _run(todo, jobs):
-        raise InputError(f"{len(failures)} cell(s) failed; the first: {failures[0]}")
+    recipes = dict.fromkeys(recipe for grid in grids.values() for recipe in grid.rollouts)
+    failures = run_cells([place for found in places.values() for place in found], list(recipes), jobs)
+    if failures:
+        folder, error = next(iter(failures.items()))
+        raise InputError(f"{len(failures)} cell(s) failed; the first: {folder.name}: {error}")
     results = {name: [cell.finished(folder) for cell, folder in cells] for name, cells in places.items()}
     return {name: [result for result in found if result is not None] for name, found in results.items()}
 
 
-def _run(todo: Sequence[tuple[Cell, Path]], jobs: int) -> list[str]:
-    """Runs cells and returns what went wrong."""
+def run_cells(places: Sequence[tuple[Cell, Path]], rollouts: Sequence[Path], jobs: int) -> dict[Path, str]:
+    """Runs the cells that are not finished, several at once.
+
+    Args:
+        places: the cells, each with its folder.
+        rollouts: recipes of `lenvm rollout` to run first, if there is anything to do.
+        jobs: cells at once; CPU threads are divided among them.
+
+    Returns:
+        What went wrong in cells that failed, by folder.
+
+    Raises:
+        InputError: if a folder holds a cell with other settings, or if the rollouts cannot be made.
+    """
+    if jobs < 1:
+        raise InputError(f"`jobs` must be at least 1, got {jobs}.")
+    todo = [(cell, folder) for cell, folder in places if cell.finished(folder) is None]
+    if todo:
+        for recipe in rollouts:
+            run_command(["rollout", "--config", str(recipe)])
     threads = max((os.cpu_count() or 1) // jobs, 1)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    failures = []
+    failures: dict[Path, str] = {}
     with Progress(*columns, TimeRemainingColumn()) as progress, ThreadPoolExecutor(jobs) as pool:
-        bar = progress.add_task("Fitting the cells", total=len(todo))
-        running = {pool.submit(cell.run, folder, threads): cell for cell, folder in todo}
+        bar = progress.add_task("Fitting the cells", total=len(places), completed=len(places) - len(todo))
+        running = {pool.submit(cell.run, folder, threads): folder for cell, folder in todo}
         try:
             for done in as_completed(running):
                 if (error := done.exception()) is not None:
                     if not isinstance(error, InputError):
                         raise error
-                    failures.append(f"{running[done].name}: {error}")
+                    failures[running[done]] = str(error)
                 progress.advance(bar)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": Command("write per-token predictions to Parquet", "lenvm.cli.lightning:run"),
     "export": Command("turn a checkpoint of `fit` into a model folder", "lenvm.cli.tasks:run"),
     "evaluate": Command("run an evaluation of a trained model", "lenvm.cli.tasks:run"),
+    "ablate": Command("run a grid of fits and compare them", "lenvm.cli.tasks:run"),
     "generate": Command("write completions whose length a value model steers", "lenvm.cli.tasks:run"),
     "view": Command("turn completions into a page that shows the value of each token", "lenvm.cli.tasks:run"),
     "rollout": Command("sample completions of a generator as training data", "lenvm.cli.tasks:run"),

@@ -16,6 +16,7 @@ from lenvm.cli.options import OptionParser
 from lenvm.errors import InputError
 
 _TASKS: dict[str, str | dict[str, str]] = {
+    "ablate": "lenvm.cli.ablate:ablate",
     "demo": "lenvm.demo.run:demo",
     "export": "lenvm.training.export:export",
     "evaluate": {
@@ -40,6 +41,8 @@ _WORDS: dict[str, dict[str, str]] = {
     }
 }
 """What may stand after a command that also runs alone; what such a word works on follows it, without `--`."""
+_FIRST = {"ablate": "grid"}
+"""The option that the first word after a command is, if it stands there without `--`."""
 
 
 def run(command: str, args: list[str]) -> None:
@@ -55,6 +58,8 @@ def run(command: str, args: list[str]) -> None:
             )
         _call(_load(words[word]), args, as_positional=True, prog=f"lenvm {command} {word}")
         return
+    if command in _FIRST and args and not args[0].startswith("-"):
+        args = [f"--{_FIRST[command]}", *args]
     task = _TASKS[command]
     components: Any = _load(task) if isinstance(task, str) else {name: _load(home) for name, home in task.items()}
     _call(components, args, as_positional=False, prog=f"lenvm {command}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +73,41 @@ class Block(NamedTuple):
             self.end_nll[rows],
             seconds,
         )
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """One block of all completions, in the order of prompts and samples; the times add up."""
+    whole = Block(
+        np.concatenate([block.prompt for block in blocks]),
+        np.concatenate([block.sample for block in blocks]),
+        [text for block in blocks for text in block.text],
+        [ids for block in blocks for ids in block.ids],
+        np.concatenate([block.length for block in blocks]),
+        np.concatenate([block.natural for block in blocks]),
+        np.concatenate([block.nll for block in blocks]),
+        np.concatenate([block.end_nll for block in blocks]),
+        sum(block.seconds for block in blocks),
+    )
+    return whole.take(np.lexsort((whole.sample, whole.prompt)), whole.seconds)
+
+
+def split(prompts: Sequence[Hashable], size: int) -> list[list[int]]:
+    """Places of prompts in groups of so many different ones, each ascending.
+
+    Equal prompts stay together, since the number of a sample among all of them decides what is written.
+
+    Args:
+        prompts: what has to be equal for two prompts to be the same.
+        size: different prompts in each group but the last.
+    """
+    groups: list[list[int]] = []
+    group_of: dict[Hashable, int] = {}
+    for place, prompt in enumerate(prompts):
+        number = group_of.setdefault(prompt, len(group_of) // size)
+        if number == len(groups):
+            groups.append([])
+        groups[number].append(place)
+    return groups
 
 
 def slug(name: str) -> str:

@@ -17,11 +17,19 @@ def value_models(setup: Setup, methods: Iterable[AbstractMethod]) -> list[str]:
     return sorted(names | ({setup.value_model} if setup.value_model is not None else set()))
 
 
+def training_prompts_known(setup: Setup, methods: Iterable[AbstractMethod]) -> bool:
+    """Whether all value models say what they were trained on; prints which do not."""
+    unknown = [name for name in value_models(setup, methods) if setup.model(name).training_prompts is None]
+    for name in unknown:
+        print(f"the training prompts of {name} are unknown: not checked.")
+    return not unknown
+
+
 def check_overlap(setup: Setup, methods: Iterable[AbstractMethod], prompts: Sequence[Rollout], *, allow: bool) -> None:
     """Makes sure that no value model of an evaluation was trained on its prompts.
 
-    Models whose training prompts are unknown pass. A prompt is known by its `prompt_id`: the same question asked as a
-    text and as a chat message is two prompts, unless both rows say otherwise.
+    Models whose training prompts are unknown pass (`training_prompts_known` says which). A prompt is known by its
+    `prompt_id`: the same question asked as a text and as a chat message is two prompts, unless both rows say otherwise.
 
     Raises:
         InputError: naming a prompt that was trained on, unless `allow`.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenvm.data.encoding import RolloutEncoder
-from lenvm.data.rollout import BadRowError, Rollout
+from lenvm.data.rollout import BadRowError, Prompt, Rollout
 from lenvm.decoding.generator import context_length
 from lenvm.errors import InputError
 from lenvm.evaluation.setup import Setup
@@ -37,13 +38,20 @@ class TaskPrompts:
             return False if self.gradable(number) else None
         return self.task.grade(self.rollouts[number], text)
 
-    def fitting(self, setup: Setup, value_models: Iterable[str], tokens: int = 1) -> TaskPrompts:
+    def fitting(
+        self,
+        setup: Setup,
+        value_models: Iterable[str],
+        tokens: int = 1,
+        sent: Callable[[int], Iterable[Prompt]] = lambda number: (),
+    ) -> TaskPrompts:
         """Those that leave room for a completion; how many do not is printed.
 
         Args:
             setup: the generator, its tokenizer and the format of prompts.
             value_models: the value models that read along.
             tokens: how many tokens a completion has to have room for.
+            sent: what methods make of the prompt with this number; the longest has to leave that room.
 
         Raises:
             InputError: if a prompt cannot be encoded or has images, or if none is left.
@@ -56,23 +64,29 @@ class TaskPrompts:
         contexts = [context_length(setup.generator), *(setup.model(n).backbone.context_length for n in value_models)]
         context = min((c for c in contexts if c is not None), default=None)
         try:
-            encoded = RolloutEncoder(setup.tokenizer, setup.prompt_format).encode_prompts(
-                [rollout.prompt or "" for rollout in self.rollouts]
-            )
+            lengths = [
+                self._longest(RolloutEncoder(setup.tokenizer, setup.prompt_format), [rollout.prompt or "", *sent(i)])
+                for i, rollout in enumerate(self.rollouts)
+            ]
         except BadRowError as error:
             raise InputError(f"`task`: {error}.") from error
         if context is None:
             return self
-        kept = [r for r, ids in zip(self.rollouts, encoded, strict=True) if len(ids) + tokens <= context]
+        kept = [r for r, length in zip(self.rollouts, lengths, strict=True) if length + tokens <= context]
         too_long = len(self.rollouts) - len(kept)
         if not kept:
             raise InputError(
                 f"none of the {too_long} prompts leaves {tokens} of the context's {context} tokens for a completion; "
-                "give shorter prompts or models with a longer context."
+                "give shorter prompts or models with a longer context, or ask for shorter completions."
             )
         if too_long:
-            print(f"{too_long} of {len(encoded)} prompts leave less than {tokens} of {context} tokens: left out.")
+            print(f"{too_long} of {len(lengths)} prompts leave less than {tokens} of {context} tokens: left out.")
         return TaskPrompts(self.task, kept, too_long)
+
+    @staticmethod
+    def _longest(encoder: RolloutEncoder, versions: list[Prompt]) -> int:
+        different = {json.dumps(version): version for version in versions}
+        return max(len(ids) for ids in encoder.encode_prompts(list(different.values())))
 
     def gradable(self, number: int) -> bool:
         """Whether there is a grader, and a reference answer, for this prompt."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from lenvm.data.encoding import PromptFormat
+from lenvm.data.rollout import Prompt
 from lenvm.decoding.generate import GUIDED
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.length_control.measures import Cell, Role
 from lenvm.evaluation.length_control.reachable import keeping, reachable, run_probe
 from lenvm.evaluation.length_control.results import write_results
-from lenvm.evaluation.methods import AbstractMethod, Plain
-from lenvm.evaluation.overlap import check_overlap, value_models
+from lenvm.evaluation.methods import AbstractMethod, Plain, Task
+from lenvm.evaluation.overlap import check_overlap, training_prompts_known, value_models
 from lenvm.evaluation.prompts import load_prompts
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_setup
@@ -41,8 +42,8 @@ def length_control(
 ) -> None:
     """Writes completions of given lengths with several methods, and compares length, fluency, variety and answers.
 
-    Each method and target is a file under `blocks/` of the output folder. Run again after a kill, the evaluation goes
-    on with those that are missing.
+    Completions of each method and target are kept under `blocks/` of the output folder, a thousand to a file. Run again
+    after a kill, the evaluation goes on with what is missing.
 
     Args:
         methods: the methods by name, such as `{plain: {class_path: lenvm.evaluation.methods.Plain}}`.
@@ -69,9 +70,16 @@ def length_control(
         raise InputError(f"give at least one method and different targets of 1 or more, got {list(targets)}.")
     methods = {name: method.under(constraint) for name, method in methods.items()}
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, methods.values()))
+    loaded = load_prompts(task, part, prompts, sampling.seed)
+
+    def sent(number: int) -> list[Prompt]:
+        prompt = loaded.rollouts[number].prompt or ""
+        return [m.prompt_of(prompt, Task([prompt], n, constraint)) for m in methods.values() for n in targets]
+
+    chosen = loaded.fitting(setup, value_models(setup, methods.values()), sent=sent)
     known = chosen.rollouts
     check_overlap(setup, methods.values(), known, allow=allow_overlap)
+    known_to = training_prompts_known(setup, methods.values())
     folder = output / "blocks"
     kept, cells = {target: list(range(len(known))) for target in targets}, []
     if only_reachable:
@@ -90,7 +98,7 @@ def length_control(
         for target, numbers in kept.items():
             block = next(blocks) if shared is None else shared.of_prompts(numbers)
             cells.append(Cell(name, role, target, block))
-    write_results(output, cells, chosen, constraint)
+    write_results(output, cells, chosen, constraint, training_prompts_known=known_to)
 
 
 def _jobs(methods: dict[str, AbstractMethod], kept: dict[int, list[int]]) -> list[Job]:

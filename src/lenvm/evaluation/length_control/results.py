@@ -17,9 +17,9 @@ from lenvm.evaluation.blocks import Block
 from lenvm.evaluation.length_control.measures import Cell, measured, named
 from lenvm.evaluation.prompts import TaskPrompts
 from lenvm.evaluation.quality import Measures, correctness
-from lenvm.evaluation.results import ResultFolder
 from lenvm.metrics import Constraint, length_deviation, length_score
 from lenvm.report.plots import length_frontier
+from lenvm.report.results import ResultFolder
 from lenvm.report.style import LabelledPoint
 
 _FIGURES = {
@@ -46,7 +46,9 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def write_results(output: Path, cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint) -> None:
+def write_results(
+    output: Path, cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constraint, *, training_prompts_known: bool
+) -> None:
     """Writes completions.parquet, summary.json, table.md and figures; prints the table."""
     results = measured(cells, prompts, constraint)
     folder = ResultFolder(output, "length_control")
@@ -54,6 +56,7 @@ def write_results(output: Path, cells: Sequence[Cell], prompts: TaskPrompts, con
     folder.write_summary(
         {
             "constraint": constraint,
+            "training_prompts_known": training_prompts_known,
             "targets": {
                 str(target): {"prompts": len(set(_first(cells, target).prompt.tolist())), "methods": by_method}
                 for target, by_method in results.items()

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from lenvm.evaluation.length_tokens.strongest import StrongestContexts
 from lenvm.evaluation.length_tokens.token_names import token_name, token_text
 from lenvm.evaluation.length_tokens.token_statistics import TokenStatistics
-from lenvm.evaluation.results import ResultFolder
+from lenvm.report.results import ResultFolder
 from lenvm.report.word_clouds import CloudWord, word_clouds
 
 _SHOWN, _PRINTED, _CLOUD = 50, 15, 100

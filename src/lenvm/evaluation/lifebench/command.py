@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lenvm.data.encoding import PromptFormat
@@ -13,10 +14,13 @@ from lenvm.evaluation.lifebench.jobs import default_methods, run_methods
 from lenvm.evaluation.lifebench.measures import judge
 from lenvm.evaluation.lifebench.results import write_results
 from lenvm.evaluation.methods import AbstractMethod
-from lenvm.evaluation.overlap import check_overlap, value_models
+from lenvm.evaluation.overlap import check_overlap, training_prompts_known, value_models
 from lenvm.evaluation.setup import load_setup
 from lenvm.playground import POLICY_FOLDER
 from lenvm.tasks import AbstractTask, Part
+
+SAMPLING = replace(GUIDED, max_tokens=2048)
+"""The paper's candidates, and twice the benchmark's largest target."""
 
 
 def lifebench(
@@ -30,7 +34,7 @@ def lifebench(
     items: int | None = None,
     tokens_per_unit: dict[str, float] | None = None,
     num_samples: int = 1,
-    sampling: SamplingSettings = GUIDED,
+    sampling: SamplingSettings = SAMPLING,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 256,
     allow_overlap: bool = False,
@@ -40,8 +44,8 @@ def lifebench(
     The score is LIFEBench's (Eq. 17 and 18). With the unit `tokens`, EOS included, as in the paper, this is not the
     word count of the public leaderboard. Nothing is dropped from the means; the authors drop answers of length 0 and 1.
 
-    Each method, constraint and target is a file under `blocks/` of the output folder. Run again after a kill, the
-    evaluation goes on with those that are missing.
+    Completions of each method, constraint and target are kept under `blocks/` of the output folder, a thousand to a
+    file. Run again after a kill, the evaluation goes on with what is missing.
 
     Args:
         output: folder for everything that is written.
@@ -57,7 +61,8 @@ def lifebench(
         tokens_per_unit: tokens per word or character by language, such as `{en: 1.3, cn: 1.5}`, where lengths are asked
             for in these: it turns targets into the tokens that methods steer. A run of `Plain` measures it.
         num_samples: completions per prompt and method; the benchmark takes one.
-        sampling: candidate filters, token limit and seed of all methods.
+        sampling: candidate filters, token limit and seed of all methods; the limit is at least twice the largest
+            target, so that a completion that is cut does not look right.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
         allow_overlap: go on although a value model was trained on some of the prompts.
@@ -76,9 +81,10 @@ def lifebench(
         method.under(constraint) for method in methods.values() for constraint in {one.constraint for one in asked}
     ]
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    prompts = choose_items(loaded, items, setup, value_models(setup, parts), ratios)
+    prompts = choose_items(loaded, items, setup, value_models(setup, parts), ratios, list(methods.values()))
     for known in (originals(prompts.rollouts), prompts.rollouts):
         check_overlap(setup, parts, known, allow=allow_overlap)
+    known_to = training_prompts_known(setup, parts)
     asked = [requirement(rollout) for rollout in prompts.rollouts]
     cells = run_methods(methods, setup, prompts, asked, ratios, output / "blocks")
-    write_results(output, judge(cells, prompts, asked), methods, prompts, ratios)
+    write_results(output, judge(cells, prompts, asked), methods, prompts, ratios, training_prompts_known=known_to)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lenvm.data.rollout import Rollout
+from lenvm.data.rollout import Prompt, Rollout
 from lenvm.errors import InputError
+from lenvm.evaluation.methods import AbstractMethod, Task
 from lenvm.evaluation.prompts import PLAYGROUND_PROMPTS, TaskPrompts, load_prompts
 from lenvm.evaluation.setup import Setup
 from lenvm.metrics import Constraint
@@ -20,6 +21,9 @@ CONSTRAINTS: dict[str, Constraint] = {"equal_to": "equal", "at_most": "at_most",
 """What the metrics call the constraints of the benchmark; in the order of the paper's table."""
 
 _ROOM = 1.25
+
+_LIMIT = 2
+"""So many times the largest target is the least token limit."""
 
 
 class Requirement(NamedTuple):
@@ -97,6 +101,7 @@ def choose_items(
     setup: Setup,
     value_models: Sequence[str],
     tokens_per_unit: Mapping[str, float],
+    methods: Sequence[AbstractMethod] = (),
 ) -> TaskPrompts:
     """The same items for every constraint and target: those with room for the longest, and of these so many.
 
@@ -109,24 +114,34 @@ def choose_items(
         setup: the evaluation's.
         value_models: the value models that read along.
         tokens_per_unit: how many tokens a word or character has, by language.
+        methods: what will write, perhaps to prompts that it makes longer.
 
     Returns:
         The prompts; `too_long` counts the items that were left out for want of room.
 
     Raises:
-        InputError: if there are fewer items, or no completion may be as long as the largest target.
+        InputError: if there are fewer items, or no completion may be twice as long as the largest target.
     """
     asked = [requirement(rollout) for rollout in prompts.rollouts]
     if len(units := sorted({a.unit for a in asked})) > 1:
         raise InputError(f"the prompts ask for lengths in {' and '.join(units)}; ask for one unit at a time.")
     longest = max(a.tokens(tokens_per_unit) or a.target for a in asked)
     limit = setup.sampling.max_tokens
-    if limit < longest:
+    if limit < _LIMIT * longest:
         raise InputError(
-            f"lengths of up to {longest} tokens are asked for, but `sampling.max_tokens` is {limit}; raise it "
-            "to well above the largest target, or ask for smaller ones."
+            f"lengths of up to {longest} tokens are asked for, so `sampling.max_tokens` must be at least "
+            f"{_LIMIT * longest}, got {limit}: a completion that is cut near its target would pass for one that keeps "
+            "to it; raise it, or ask for smaller lengths."
         )
-    fitting = prompts.fitting(setup, value_models, math.ceil(_ROOM * longest))
+
+    def sent(number: int) -> Iterator[Prompt]:
+        a, prompt = asked[number], prompts.rollouts[number].prompt or ""
+        task = Task([prompt], a.tokens(tokens_per_unit), a.constraint)
+        for method in (method.under(a.constraint) for method in methods):
+            if task.target is not None or not method.uses_target:  # without a target, it will be refused anyway
+                yield method.prompt_of(prompt, task)
+
+    fitting = prompts.fitting(setup, value_models, math.ceil(_ROOM * longest), sent)
     languages = {a.item: a.language or "" for a in asked}
     # the wording of one requirement may be a token longer than that of another
     here = {rollout.prompt_id for rollout in fitting.rollouts}

@@ -104,7 +104,7 @@ def run_methods(
     blocks = dict(zip(jobs, run_jobs(list(jobs.values()), setup, prompts.rollouts, "equal", folder), strict=True))
     cells = []
     for name, group, job in plan:
-        # a block may be older than the evaluation, whose prompts had other numbers then, and the same order
+        # one block may serve many groups, whose prompts have other numbers, and the same order
         places = np.unique(blocks[job].prompt, return_inverse=True)[1]
         block = blocks[job]._replace(prompt=np.asarray(group.prompts)[places])
         cells.append(Cell(name, group.constraint, group.target, block))

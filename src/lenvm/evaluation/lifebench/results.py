@@ -17,8 +17,8 @@ from lenvm.evaluation.lifebench.tables import NOTES, TITLES, as_markdown, overvi
 from lenvm.evaluation.methods import AbstractMethod, Plain
 from lenvm.evaluation.prompts import TaskPrompts
 from lenvm.evaluation.quality import Measures
-from lenvm.evaluation.results import ResultFolder
 from lenvm.report.lifebench_plots import ScoreByTarget, score_by_target, score_map
+from lenvm.report.results import ResultFolder
 
 
 def write_results(
@@ -27,6 +27,8 @@ def write_results(
     methods: Mapping[str, AbstractMethod],
     prompts: TaskPrompts,
     given: Mapping[str, float],
+    *,
+    training_prompts_known: bool,
 ) -> None:
     """Writes completions.parquet, summary.json, table.md and figures; prints the paper's table.
 
@@ -36,6 +38,7 @@ def write_results(
         methods: the methods by name.
         prompts: what was asked.
         given: tokens per word or character that targets were turned into tokens with.
+        training_prompts_known: whether all value models say what they were trained on.
     """
     plain = next((name for name, method in methods.items() if isinstance(method, Plain)), None)
     results = measured(judged, plain)
@@ -51,6 +54,7 @@ def write_results(
         "items_by_language": _counted(items.values()),
         "prompts": len(asked),
         "too_long": prompts.too_long,
+        "training_prompts_known": training_prompts_known,
         "methods": results,
     }
     if unit != "tokens":

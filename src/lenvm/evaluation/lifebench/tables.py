@@ -9,8 +9,8 @@ from rich.table import Table
 
 from lenvm.evaluation.lifebench.measures import constraints_of
 from lenvm.evaluation.quality import Measures
-from lenvm.evaluation.results import markdown_table
 from lenvm.metrics import Constraint
+from lenvm.report.results import markdown_table
 
 TITLES: dict[Constraint, str] = {"equal": "Equal To", "at_most": "At Most", "at_least": "At Least"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lenvm.data.rollout import Prompt
@@ -54,6 +54,23 @@ class AbstractMethod(ABC):
         """What writes under a constraint: the method itself, unless it is one for each."""
         return self
 
+    @property
+    def effort(self) -> int:
+        """Completions that are written for each that is kept."""
+        return 1
+
+    def prompt_of(self, prompt: Prompt, task: Task) -> Prompt:
+        """The prompt that is really sent for one of the task's, which may be longer.
+
+        Raises:
+            InputError: if the method cannot use this prompt.
+        """
+        return prompt
+
+    def for_prompts(self, places: Sequence[int]) -> AbstractMethod:
+        """What writes for these of the task's prompts: the method itself, unless it has values for each."""
+        return self
+
     def check(self, setup: Setup, task: Task) -> None:
         """Makes sure that the method can be run, before anything is.
 
@@ -62,6 +79,8 @@ class AbstractMethod(ABC):
         """
         if self.uses_target:
             task.wanted()
+        for prompt in task.prompts:
+            self.prompt_of(prompt, task)
 
     @abstractmethod
     def write(self, setup: Setup, task: Task) -> Iterator[Completion]:

@@ -103,6 +103,10 @@ class BestOfMany(AbstractMethod):
         if self.attempts < 1:
             raise InputError(f"`attempts` must be at least 1, got {self.attempts}.")
 
+    @property
+    def effort(self) -> int:
+        return self.attempts
+
     def write(self, setup: Setup, task: Task) -> Iterator[Completion]:
         target = task.wanted()
         tried: dict[tuple[int, int], list[Completion]] = defaultdict(list)

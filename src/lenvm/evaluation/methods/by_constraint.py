@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lenvm.data.rollout import Prompt
 from lenvm.decoding.generate import Completion
 from lenvm.evaluation.methods.base import AbstractMethod, Task
 from lenvm.evaluation.setup import Setup
@@ -36,6 +37,9 @@ class ByConstraint(AbstractMethod):
     def under(self, constraint: Constraint) -> AbstractMethod:
         chosen = {"equal": self.equal, "at_most": self.at_most, "at_least": self.at_least}[constraint]
         return chosen.under(constraint)
+
+    def prompt_of(self, prompt: Prompt, task: Task) -> Prompt:
+        return self.under(task.constraint).prompt_of(prompt, task)
 
     def check(self, setup: Setup, task: Task) -> None:
         self.under(task.constraint).check(setup, task)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
+
+import torch
 
 from lenvm.decoding.generate import Completion, ScorerName, prepare
 from lenvm.decoding.rules import AbstractRule
@@ -34,6 +36,9 @@ class Guided(AbstractMethod):
     @property
     def value_models(self) -> tuple[str, ...]:
         return () if self.value_model is None else (self.value_model,)
+
+    def for_prompts(self, places: Sequence[int]) -> Guided:
+        return self if self.rule.num_rows is None else replace(self, rule=self.rule.for_rows(torch.tensor(places)))
 
     def check(self, setup: Setup, task: Task) -> None:
         super().check(setup, task)

@@ -42,17 +42,21 @@ class AskForLength(AbstractMethod):
         return self.template.format(n="", constraint="") != self.template
 
     def write(self, setup: Setup, task: Task) -> Iterator[Completion]:
+        return setup.stream([self.prompt_of(prompt, task) for prompt in task.prompts])
+
+    def prompt_of(self, prompt: Prompt, task: Task) -> Prompt:
         n = task.wanted() if self.uses_target else None
         sentence = self.template.format(n=n, constraint=_WORDS[task.constraint])
-        return setup.stream([self._asked(prompt, sentence) for prompt in task.prompts])
-
-    def _asked(self, prompt: Prompt, sentence: str) -> Prompt:
         if isinstance(prompt, str):
             return self._joined(prompt, sentence)
         *before, last = prompt
         content: Any = last["content"]
         if last["role"] != "user" or not isinstance(content, str):
-            raise InputError("AskForLength needs prompts that end with a text of the user; leave it out for these.")
+            kind = "a text" if isinstance(content, str) else "parts of a message"
+            raise InputError(
+                f"AskForLength needs prompts that end with a text of the user, but one ends with {kind} of the "
+                f"{last['role']}; give other prompts, or leave the method out."
+            )
         return [*before, {**last, "content": self._joined(content, sentence)}]
 
     def _joined(self, text: str, sentence: str) -> str:

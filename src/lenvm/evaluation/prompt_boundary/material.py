@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from lenvm.data.prompt_set import PromptSet
 from lenvm.data.reading import find_files
 from lenvm.data.store import check_shards
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
+from lenvm.data.writing import shard_facts
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
-from lenvm.evaluation.prompt_boundary.completions import Completions, gather, read_rollouts
-from lenvm.evaluation.prompt_boundary.run_folder import data_of_run, rollouts_of_run
+from lenvm.evaluation.prompt_boundary.completions import Completions, PlacedRollout, gather, read_rollouts
+from lenvm.evaluation.prompt_boundary.run_folder import data_of_run, rollouts_of_run, sources_of
 from lenvm.models import LengthValueModel
 from lenvm.models.value_model import check_tokenizer
 from lenvm.rollout.run import rollout
@@ -36,7 +38,9 @@ class Material:
         tokenizer: the generator's.
         held_out: completions of prompts to judge on.
         train: completions of other prompts, for rivals to learn from; None leaves them out.
-        train_source: file or folder that holds these and nothing else; None where there is no such.
+        train_source: file or folder that holds these, perhaps beside other prompts' where not all were chosen; None
+            where there is no such.
+        sampled_by: the generator of the held-out completions and its `sampling`, as far as their files say.
     """
 
     model: LengthValueModel
@@ -45,14 +49,19 @@ class Material:
     held_out: Completions
     train: Completions | None
     train_source: Path | None
+    sampled_by: dict[str, Any]
 
     def check_training_prompts(self, name: str, model: LengthValueModel) -> None:
-        """Makes sure that a model was not trained on held-out prompts; one whose prompts are unknown passes.
+        """Makes sure that a model was not trained on held-out prompts; one whose prompts are unknown passes, printed.
 
         Raises:
             InputError: naming one that it was trained on.
         """
         if model.training_prompts is None:
+            print(
+                f"What prompts {name} was trained on is not known (its config.json has no `training_prompts`): some "
+                "may be among the held-out ones."
+            )
             return
         prompts = self.held_out.table.prompt_ids
         if shared := PromptSet.from_text(model.training_prompts).among(prompts):
@@ -60,6 +69,49 @@ class Material:
                 f"{name} was trained on {len(shared)} of the {len(prompts)} held-out prompts, for example prompt_id "
                 f"{shared[0]!r}; give prompts that it has not seen, or insist with `--allow_overlap`."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How completions are read.
+
+    Args:
+        lengths_field: see `gather`.
+        max_cut_share: held-out prompts of which a larger share was cut are left out.
+        max_train_prompts: how many training prompts at most; None for all.
+    """
+
+    lengths_field: str | None
+    max_cut_share: float
+    max_train_prompts: int | None
+
+    def gather(
+        self, rows: Iterable[PlacedRollout], encoder: RolloutEncoder, gamma: float, **options: Any
+    ) -> Completions:
+        """Reads completions to judge on."""
+        return gather(
+            rows, encoder, gamma, lengths_field=self.lengths_field, max_cut_share=self.max_cut_share, **options
+        )
+
+    def gather_train(
+        self, rows: Iterable[PlacedRollout], encoder: RolloutEncoder, gamma: float, **options: Any
+    ) -> Completions:
+        """Reads completions to learn from; says so if that is not all there are."""
+        train = gather(
+            rows,
+            encoder,
+            gamma,
+            lengths_field=self.lengths_field,
+            keep_ids=False,
+            max_prompts=self.max_train_prompts,
+            **options,
+        )
+        if self.max_train_prompts is not None and train.prompts_read > self.max_train_prompts:
+            print(
+                f"Predictors learn from {self.max_train_prompts:,} of {train.prompts_read:,} training prompts, chosen "
+                "by a hash of their ids; `--max_train_prompts` takes more."
+            )
+        return train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +133,7 @@ class HeldOutPrompts:
     sampling: SamplingSettings
 
 
-def material_of_run(run: Path, split: str, lengths_field: str | None) -> Material:
+def material_of_run(run: Path, split: str, reading: Reading) -> Material:
     """The held-out and the training completions of a finished `lenvm fit`.
 
     Raises:
@@ -94,24 +146,15 @@ def material_of_run(run: Path, split: str, lengths_field: str | None) -> Materia
             f"the run in {run} held out no `{split}` prompts; set `data.{split}_fraction` or `data.{split}`."
         )
     encoder = RolloutEncoder(data.tokenizer, data.prompt_format)
-    train, held_out = (
-        gather(
-            rollouts_of_run(data, part),
-            encoder,
-            model.gamma,
-            lengths_field=lengths_field,
-            keep_ids=part == split,
-            skip_bad=True,  # the run has reported them
-        )
-        for part in ("train", split)
-    )
+    # bad rows are left out: the run has reported them
     return Material(
         model=model,
         name=str(run / "model"),
         tokenizer=data.tokenizer,
-        held_out=held_out,
-        train=train,
+        held_out=reading.gather(rollouts_of_run(data, split), encoder, model.gamma, skip_bad=True),
+        train=reading.gather_train(rollouts_of_run(data, "train"), encoder, model.gamma, skip_bad=True),
         train_source=None,
+        sampled_by=_sampled_by(find_files(sources_of(data, split)) or []),
     )
 
 
@@ -122,7 +165,7 @@ def material_of_rollouts(
     rollouts: Path | None,
     train_rollouts: Path | None,
     sampled: Path,
-    lengths_field: str | None,
+    reading: Reading,
 ) -> Material:
     """Completions of held-out prompts, which are sampled where none are given, and of training prompts.
 
@@ -133,7 +176,7 @@ def material_of_rollouts(
         rollouts: completions to judge on; None samples them.
         train_rollouts: completions to learn from; None for none.
         sampled: folder for completions that are sampled here.
-        lengths_field: see `gather`.
+        reading: how completions are read.
 
     Raises:
         InputError: if tokenizers differ, or if a prompt is in both.
@@ -145,13 +188,12 @@ def material_of_rollouts(
         check_tokenizer(model.tokenizer_fingerprint, fingerprint(load_tokenizer(generator)), value_model)
         _sample(generator, sampled, wanted, model)
     written_as: Any = model.prompt_format
-    held_out_encoder = RolloutEncoder(tokenizer, written_as, model.backbone.context_length)
-    held_out = _read(rollouts or sampled, "rollouts", held_out_encoder, model.gamma, lengths_field)
+    encoder = RolloutEncoder(tokenizer, written_as, model.backbone.context_length)
+    held_out = reading.gather(_rows(rollouts or sampled, "rollouts", tokenizer), encoder, model.gamma)
     train = None
     if train_rollouts is not None:
-        train = _read(
-            train_rollouts, "train_rollouts", RolloutEncoder(tokenizer, written_as), model.gamma, lengths_field
-        )
+        rows = _rows(train_rollouts, "train_rollouts", tokenizer)
+        train = reading.gather_train(rows, RolloutEncoder(tokenizer, written_as), model.gamma)
         if shared := sorted(set(train.table.prompt_ids) & set(held_out.table.prompt_ids)):
             raise InputError(
                 f"{len(shared)} prompt(s) are held out and in `train_rollouts`, for example prompt_id {shared[0]!r}; "
@@ -164,14 +206,22 @@ def material_of_rollouts(
         held_out=held_out,
         train=train,
         train_source=train_rollouts,
+        sampled_by=_sampled_by(find_files([rollouts or sampled]) or []),
     )
 
 
-def _read(source: Path, option: str, encoder: RolloutEncoder, gamma: float, lengths_field: str | None) -> Completions:
+def _rows(source: Path, option: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[PlacedRollout]:
     rows = read_rollouts(source, option)
     advice = "give a value model of the generator that wrote them"
-    check_shards(find_files([source]) or [], encoder.tokenizer, "completion_ids", advice)
-    return gather(rows, encoder, gamma, lengths_field=lengths_field, keep_ids=option == "rollouts")
+    check_shards(find_files([source]) or [], tokenizer, "completion_ids", advice)
+    return rows
+
+
+def _sampled_by(files: list[Path]) -> dict[str, Any]:
+    facts = shard_facts(files[0]) if files else {}
+    start = "sampling."
+    sampling = {name.removeprefix(start): value for name, value in facts.items() if name.startswith(start)}
+    return {"generator": facts.get("generator"), "sampling": sampling or None}
 
 
 def _sample(generator: str, output: Path, wanted: HeldOutPrompts, model: LengthValueModel) -> None:

@@ -22,14 +22,16 @@ from transformers import PreTrainedTokenizerBase
 from lenvm.backbones import PretrainedBackbone
 from lenvm.class_path import describe
 from lenvm.data import RolloutDataModule
+from lenvm.data.batching import Bucketed
 from lenvm.data.reading import find_files
+from lenvm.data.writing import write_rollouts
 from lenvm.decoding.generator import identity
 from lenvm.errors import InputError
-from lenvm.evaluation.prompt_boundary.completions import Completions
+from lenvm.evaluation.prompt_boundary.completions import Completions, read_rollouts
 from lenvm.heads import MLPHead
 from lenvm.losses import TokenMean
 from lenvm.models import LengthValueModel
-from lenvm.targets import AbstractLengthTarget, LogLength
+from lenvm.targets import AbstractLengthTarget, DiscountedReturn, LogLength
 from lenvm.training import LengthValueModule
 
 _ROWS_AT_ONCE = 16
@@ -47,7 +49,7 @@ class RegressorFit:
         max_completions: how many of them each pass takes at most, chosen anew each time; None takes all.
         lr: learning rate; 1e-3 is good for the playground's small policy, 2e-5 for a language model of billions.
         head_lr: learning rate of the new head.
-        completions_per_step: completions of an optimizer step.
+        completions_per_step: completions of an optimizer step: at most 16, which are read at once, or a multiple of 16.
         seed: decides the head's first weights and the order of the completions.
     """
 
@@ -65,6 +67,54 @@ class RegressorFit:
             raise InputError(
                 "`regressor_fit`: epochs, max_completions, completions_per_step, lr and head_lr must be positive."
             )
+        if self.completions_per_step > _ROWS_AT_ONCE and (over := self.completions_per_step % _ROWS_AT_ONCE):
+            lower = self.completions_per_step - over
+            raise InputError(
+                f"`regressor_fit.completions_per_step` must be at most {_ROWS_AT_ONCE} or a multiple of it, got "
+                f"{self.completions_per_step}; give {lower} or {lower + _ROWS_AT_ONCE}."
+            )
+        if _is_discounted(self.target):
+            raise InputError(
+                f"`regressor_fit.target`: {type(self.target).__name__} is discounted, but the regressor is the one "
+                "without discount; give LogLength, RawLength or NormalizedLength."
+            )
+
+    @property
+    def rows_at_once(self) -> int:
+        """Completions of a forward pass."""
+        return min(_ROWS_AT_ONCE, self.completions_per_step)
+
+    @property
+    def batches_per_step(self) -> int:
+        """Forward passes of an optimizer step."""
+        return self.completions_per_step // self.rows_at_once
+
+    @property
+    def batching(self) -> Bucketed:
+        """Similar lengths together within what one step accumulates, so that its gradient has no bias."""
+        return Bucketed(window=self.batches_per_step)
+
+    def per_epoch(self, there: int) -> int:
+        """How many of the completions that there are each pass takes: whole batches."""
+        if self.max_completions is None or self.max_completions >= there:
+            return there
+        return min(max(self.max_completions // self.rows_at_once, 1) * self.rows_at_once, there)
+
+    def described(self, there: int) -> dict[str, Any]:
+        """What it comes to with so many training completions, for people."""
+        return {
+            "target": type(self.target).__name__,
+            "epochs": self.epochs,
+            "completions_per_epoch": self.per_epoch(there),
+            "training_completions": there,
+            "completions_per_step": self.completions_per_step,
+            "lr": self.lr,
+            "head_lr": self.head_lr,
+        }
+
+
+def _is_discounted(target: AbstractLengthTarget) -> bool:
+    return isinstance(target, DiscountedReturn) or target.reference_gamma is not None
 
 
 def load_regressor(folder: str) -> LengthValueModel:
@@ -74,10 +124,10 @@ def load_regressor(folder: str) -> LengthValueModel:
         InputError: if there is none, or if its target is discounted.
     """
     model = LengthValueModel.from_pretrained(folder)
-    if model.target.reference_gamma is not None:
+    if _is_discounted(model.target):
         raise InputError(
             f"`regressor`: {folder} regresses {type(model.target).__name__}, which is discounted; give a model with "
-            "the target RawLength or LogLength."
+            "the target LogLength, RawLength or NormalizedLength."
         )
     return model
 
@@ -93,11 +143,13 @@ def train_regressor(
 ) -> LengthValueModel:
     """Trains a regressor, or loads the one that the same data and settings gave before.
 
+    A training that is killed leaves nothing behind: it starts anew.
+
     Args:
         output: folder in which it has a folder of its own.
         generator: name or folder of the generator, whose weights it starts from.
         source: file or folder of training completions.
-        train: the same, as they were read.
+        train: the same, as they were read; only completions of its prompts are learned from.
         tokenizer: the generator's.
         prompt_format: how text prompts become tokens.
         fit: how it is trained.
@@ -120,7 +172,8 @@ def _train(
     prompt_format: str,
     fit: RegressorFit,
 ) -> None:
-    size = min(_ROWS_AT_ONCE, fit.completions_per_step)
+    size = fit.rows_at_once
+    shutil.rmtree(folder / "cache", ignore_errors=True)  # of a training that was killed
     with torch.random.fork_rng():  # who calls has random numbers of their own
         torch.manual_seed(fit.seed)
         module = LengthValueModule(
@@ -133,11 +186,11 @@ def _train(
             generator=generator,
         )
         data = RolloutDataModule(
-            train=[str(file) for file in find_files([source]) or []],
+            train=[str(file) for file in _files(source, train, folder / "cache")],
             val_fraction=0.0,
             tokenizer=tokenizer.name_or_path,
             prompt_format=prompt_format,  # type: ignore[arg-type]
-            batching="bucketed",
+            batching=fit.batching,
             batch_size=size,
             seed=fit.seed,
             cache_dir=folder / "cache",
@@ -149,9 +202,9 @@ def _train(
                 devices=1,
                 precision="bf16-mixed" if on_gpu else "32-true",
                 max_epochs=fit.epochs,
-                accumulate_grad_batches=max(fit.completions_per_step // size, 1),
+                accumulate_grad_batches=fit.batches_per_step,
                 gradient_clip_val=1.0,
-                limit_train_batches=_batches(train, size, fit.max_completions),
+                limit_train_batches=_batches(train, fit),
                 limit_val_batches=0,
                 logger=False,
                 enable_checkpointing=False,
@@ -167,10 +220,19 @@ def _train(
     shutil.rmtree(folder / "cache", ignore_errors=True)
 
 
-def _batches(train: Completions, size: int, wanted: int | None) -> int | float:
+def _files(source: Path, train: Completions, cache: Path) -> list[Path]:
+    """Files that hold the completions of the training prompts and no others."""
+    if len(train.table.prompt_ids) == train.prompts_read:
+        return find_files([source]) or []
+    chosen = set(train.table.prompt_ids)
+    rows = (rollout for _, rollout in read_rollouts(source, "train_rollouts") if rollout.prompt_id in chosen)
+    return [write_rollouts(rows, cache / "chosen.parquet")]
+
+
+def _batches(train: Completions, fit: RegressorFit) -> int | float:
     """What Lightning calls it: a number of batches, or 1.0 for all."""
-    there = sum(map(len, train.table.completion_lengths))
-    return 1.0 if wanted is None or wanted >= there else max(wanted // size, 1)
+    per_epoch = fit.per_epoch(train.finished)
+    return 1.0 if per_epoch == train.finished else per_epoch // fit.rows_at_once
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lenvm.data.tokenizer import fingerprint, load_tokenizer
 from lenvm.errors import InputError
+from lenvm.evaluation.prompt_boundary.completions import Completions
 from lenvm.evaluation.prompt_boundary.material import Material, on_device
 from lenvm.evaluation.prompt_boundary.predictors import (
     AbstractLengthPredictor,
@@ -77,7 +79,8 @@ def _given_regressor(material: Material, regressor: str, allow_overlap: bool) ->
     check_tokenizer(model.tokenizer_fingerprint, fingerprint(material.tokenizer), regressor)
     if not allow_overlap:
         material.check_training_prompts(regressor, model)
-    return [RemainingLengthRegressor(lambda: on_device(model))]
+    training = {"folder": regressor, "target": type(model.target).__name__}
+    return [RemainingLengthRegressor(lambda: on_device(model), training)]
 
 
 def _trained_regressor(
@@ -92,7 +95,24 @@ def _trained_regressor(
         written_as: Any = material.model.prompt_format
         return on_device(train_regressor(output, generator, source, train, material.tokenizer, written_as, fit))
 
-    return [RemainingLengthRegressor(load)]
+    return [RemainingLengthRegressor(load, fit.described(train.finished))]
+
+
+def teach(rivals: Iterable[AbstractLengthPredictor], train: Completions | None) -> None:
+    """Fits the rivals that have to learn on training prompts, and never on others.
+
+    Raises:
+        InputError: if there are none.
+    """
+    for rival in rivals:
+        if not rival.learns:
+            continue
+        if train is None:
+            raise InputError(
+                f"the predictor `{rival.name}` expects training prompts to learn from, but there are none; give "
+                "`--train_rollouts`."
+            )
+        rival.fit(train.table)
 
 
 def _check_generator(generator: str, material: Material) -> None:

@@ -42,10 +42,15 @@ def data_of_run(run: Path, model: LengthValueModel) -> RolloutDataModule:
     return data
 
 
+def sources_of(data: RolloutDataModule, split: str) -> list[str]:
+    """The files that a split's rows are in."""
+    source = data.sources[split] or data.sources["train"]
+    return [source] if isinstance(source, str) else list(source or [])
+
+
 def rollouts_of_run(data: RolloutDataModule, split: str) -> Iterator[PlacedRollout]:
     """The rows of a split, as they stand in its files."""
-    source = data.sources[split] or data.sources["train"]
-    sources = [source] if isinstance(source, str) else list(source or [])
+    sources = sources_of(data, split)
     columns: Any = data.read_options["columns"]
     split_name = str(data.read_options["hub_split"])
     files = find_files(sources)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from lenvm.evaluation.results import ResultFolder, markdown_table
+from lenvm.report.results import ResultFolder, markdown_table
 from lenvm.report.scaling_plots import ScalingCurve, scaling_curves
 
 _COLUMNS = ["axis", "value", "size", "loss", "sd", "fits"]

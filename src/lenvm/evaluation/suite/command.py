@@ -15,8 +15,8 @@ from rich.console import Console
 from lenvm.ablation.commands import run_command
 from lenvm.ablation.fits import Fit
 from lenvm.errors import InputError
-from lenvm.evaluation.results import ResultFolder
 from lenvm.evaluation.suite.page import write_suite_page
+from lenvm.report.results import ResultFolder
 
 _COMMANDS = {
     "length_prediction": ("evaluate", "prompt_boundary"),

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from lenvm.data.encoding import PromptFormat
+from lenvm.data.rollout import Prompt
 from lenvm.decoding.generate import GUIDED, ScorerName
 from lenvm.decoding.rules import Tilt
 from lenvm.decoding.settings import SamplingSettings
 from lenvm.errors import InputError
 from lenvm.evaluation.blocks import Block
-from lenvm.evaluation.methods import AbstractMethod, Guided, Plain
-from lenvm.evaluation.overlap import check_overlap, value_models
+from lenvm.evaluation.methods import AbstractMethod, Guided, Plain, Task
+from lenvm.evaluation.overlap import check_overlap, training_prompts_known, value_models
 from lenvm.evaluation.prompts import load_prompts
 from lenvm.evaluation.running import Job, run_jobs
 from lenvm.evaluation.setup import load_setup
@@ -46,6 +47,7 @@ def tradeoff(
     sampling: SamplingSettings = GUIDED,
     prompt_format: PromptFormat | None = None,
     batch_size: int = 256,
+    min_room: int = 64,
     allow_overlap: bool = False,
 ) -> None:
     """Sweeps `Tilt` and compares mean tokens and accuracy with a hard token budget and with other baselines.
@@ -59,8 +61,8 @@ def tradeoff(
     tilt and budget, which is the mean difference of their accuracies over the lengths that both reach, up to plain
     sampling's; and the accuracy at 45 % of plain sampling's tokens.
 
-    Each strength is a file under `blocks/` of the output folder, and its grades one under `grades/`; run again after a
-    kill, the evaluation goes on with those that are missing.
+    Completions of each strength are kept under `blocks/` of the output folder, a thousand to a file, and their grades
+    under `grades/`; run again after a kill, the evaluation goes on with what is missing.
 
     Args:
         output: folder for everything that is written.
@@ -80,16 +82,31 @@ def tradeoff(
         sampling: candidate filters, token limit and seed.
         prompt_format: `auto`, `chat` or `plain`; left out, what the value model was trained with.
         batch_size: completions written at a time.
+        min_room: prompts are left out, and counted, that leave less than so many tokens of a context, or than the
+            token limit if that is smaller; in the longest form in which a baseline sends them.
         allow_overlap: go on although a value model was trained on some of the prompts.
     """
     betas = tuple(sorted(set(betas) - {0}))
-    _check(betas, budgets)
+    _check(betas, budgets, min_room)
     others, tried = members(baselines or {}), chosen_ks(ks, num_samples)
     used = [member.method for member in others]
     setup = load_setup(generator, value_model, sampling, num_samples, prompt_format, batch_size)
-    chosen = load_prompts(task, part, prompts, sampling.seed).fitting(setup, value_models(setup, used))
+    loaded = load_prompts(task, part, prompts, sampling.seed)
+
+    def sent(number: int) -> list[Prompt]:
+        prompt = loaded.rollouts[number].prompt or ""
+        return [method.prompt_of(prompt, Task([prompt], None, "equal")) for method in used]
+
+    room = min(min_room, sampling.max_tokens)
+    chosen = loaded.fitting(setup, value_models(setup, used), room, sent)
     known = chosen.rollouts
     check_overlap(setup, used, known, allow=allow_overlap)
+    facts = {
+        "task": repr(chosen.task),
+        "too_long_prompts": chosen.too_long,
+        "training_prompts_known": training_prompts_known(setup, used),
+        "completions_per_prompt": num_samples,
+    }
     if ungraded := [rollout for number, rollout in enumerate(known) if not chosen.gradable(number)]:
         raise InputError(
             f"{len(ungraded)} of {len(known)} prompts have no answer that can be graded, for example prompt_id "
@@ -116,15 +133,16 @@ def tradeoff(
     rows = completion_rows(
         ((m.family, m.strength, block, right) for m, block, right in zip(run, blocks, rights, strict=True)), chosen
     )
-    facts = {"task": repr(chosen.task), "too_long_prompts": chosen.too_long, "completions_per_prompt": num_samples}
     write_tradeoff(output, found, rows, facts)
 
 
-def _check(betas: tuple[float, ...], budgets: tuple[int, ...]) -> None:
+def _check(betas: tuple[float, ...], budgets: tuple[int, ...], min_room: int) -> None:
     if not betas:
         raise InputError("give at least one strength in `betas` that is not 0.")
     if budgets and min(budgets) < 1:
         raise InputError(f"`budgets` must be at least 1 token, got {list(budgets)}.")
+    if min_room < 1:
+        raise InputError(f"`min_room` must be at least 1 token, got {min_room}.")
 
 
 def _quantiles(block: Block) -> list[int]:

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from lenvm.evaluation.results import ResultFolder
 from lenvm.evaluation.statistics import largest_drop
 from lenvm.evaluation.tradeoff.comparison import AT_SHARE, BUDGET, Tradeoff
 from lenvm.evaluation.tradeoff.outcomes import Outcome
 from lenvm.evaluation.tradeoff.tables import as_markdown, print_tables
+from lenvm.report.results import ResultFolder
 from lenvm.report.tradeoff_plots import AccuracyPoint, ChanceCurve, length_against_accuracy, pass_at_k_curves
 
 _KEPT = 0.97

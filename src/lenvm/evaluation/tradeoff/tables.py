@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from lenvm.evaluation.results import markdown_table
 from lenvm.evaluation.tradeoff.comparison import AT_SHARE, BUDGET, TILT, Estimate, Tradeoff
 from lenvm.evaluation.tradeoff.outcomes import Outcome
+from lenvm.report.results import markdown_table
 
 _SHOWN_BUDGETS = 5
 _PRINTED = ("tokens (95 %)", "x plain", "accuracy (95 %)", "NLL/token")
@@ -41,7 +41,10 @@ def at_share(found: Tradeoff) -> tuple[list[str], Rows]:
         elif area.value is None:
             row += ["none: no shared lengths", ""]
         else:
-            row += [_shown(area), f"from {found.area_from(name):.0%}"]
+            row += [
+                _shown(area, why="too few resamples share lengths"),
+                f"from {found.area_from(name):.0%}",
+            ]
         rows.append(row)
     return columns, rows
 
@@ -77,11 +80,12 @@ def _row(outcome: Outcome, plain: Outcome, beyond: list[int]) -> list[str]:
     ]
 
 
-def _shown(estimate: Estimate) -> str:
+def _shown(estimate: Estimate, why: str = "too few resamples reach it") -> str:
+    """The number and its interval, or why there is none."""
     if estimate.value is None:
         return ""
     if estimate.interval is None:
-        return f"{estimate.value:.1%} (too few resamples reach it)"
+        return f"{estimate.value:.1%} (no interval: {why})"
     return f"{estimate.value:.1%} ({estimate.interval[0]:.1%} to {estimate.interval[1]:.1%})"
 
 

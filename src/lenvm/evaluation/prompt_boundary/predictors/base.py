@@ -14,6 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+"""Stored by the thousand, so in single precision."""
 _PENALTIES = np.logspace(-1, 5, 13)
 
 
@@ -68,6 +70,8 @@ class AbstractLengthPredictor(ABC):
     """Learns completion lengths from training prompts."""
 
     name: str
+    learns = True
+    """Whether it must be fitted before it predicts."""
 
     @abstractmethod
     def fit(self, table: PromptTable) -> None:

@@ -12,6 +12,7 @@ from lenvm.evaluation.prompt_boundary.predictors.base import (
     AbstractLengthPredictor,
     Floats,
     PromptTable,
+    Vectors,
     ridge_on_log_length,
 )
 from lenvm.evaluation.prompt_boundary.predictors.hidden_state import GeneratorStates, on_device, pooled_states
@@ -23,7 +24,7 @@ class AbstractPromptEmbedding(ABC):
     """One vector per prompt."""
 
     @abstractmethod
-    def of(self, table: PromptTable) -> Floats:
+    def of(self, table: PromptTable) -> Vectors:
         """Embeddings of a table's prompts; (P, d)."""
 
 
@@ -37,7 +38,7 @@ class MeanState(AbstractPromptEmbedding):
     def __init__(self, states: GeneratorStates) -> None:
         self.states = states
 
-    def of(self, table: PromptTable) -> Floats:
+    def of(self, table: PromptTable) -> Vectors:
         return self.states.of(table).mean
 
 
@@ -60,7 +61,7 @@ class TextEncoder(AbstractPromptEmbedding):
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", _UNLIMITED)
         self._longest = min(context, self._tokenizer.model_max_length, _UNLIMITED)
 
-    def of(self, table: PromptTable) -> Floats:
+    def of(self, table: PromptTable) -> Vectors:
         ids = self._tokenizer(table.texts, truncation=True, max_length=self._longest).input_ids
         return pooled_states(self._model, ids, self.batch_size).mean
 

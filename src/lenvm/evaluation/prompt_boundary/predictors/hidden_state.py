@@ -15,6 +15,7 @@ from lenvm.evaluation.prompt_boundary.predictors.base import (
     AbstractLengthPredictor,
     Floats,
     PromptTable,
+    Vectors,
     ridge_on_log_length,
 )
 
@@ -27,8 +28,8 @@ class PooledStates(NamedTuple):
         mean: their mean over the prompt's tokens; (P, d).
     """
 
-    last: Floats
-    mean: Floats
+    last: Vectors
+    mean: Vectors
 
 
 class GeneratorStates:
@@ -91,7 +92,8 @@ def pooled_states(model: PreTrainedModel, prompts: list[list[int]], batch_size: 
             f"a prompt has {longest} tokens, more than the {context} of {model.config.name_or_path}; take that prompt "
             "out of the rollouts."
         )
-    last, mean = (np.empty((len(prompts), model.config.get_text_config().hidden_size)) for _ in range(2))
+    shape = len(prompts), model.config.get_text_config().hidden_size
+    last, mean = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

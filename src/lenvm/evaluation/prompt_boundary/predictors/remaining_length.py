@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
 from lenvm.evaluation.prompt_boundary.predictors.base import AbstractLengthPredictor, Floats, PromptTable
 from lenvm.models import LengthValueModel
@@ -12,18 +14,23 @@ class RemainingLengthRegressor(AbstractLengthPredictor):
     """A model of the same kind as the value model, whose target is the remaining length itself or its logarithm.
 
     Args:
-        load: gives the model, trained on completions of training prompts; called by `fit`, for it may be dear.
+        load: gives the model, trained on completions of training prompts; called when it is needed, for it may be dear.
+        training: how it was trained, for people.
     """
 
     name = "non-discounted regressor"
+    learns = False
 
-    def __init__(self, load: Callable[[], LengthValueModel]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], LengthValueModel], training: Mapping[str, Any]) -> None:
+        self._load, self.training = load, training
+
+    @cached_property
+    def model(self) -> LengthValueModel:
+        """The trained model."""
+        return self._load()
 
     def fit(self, table: PromptTable) -> None:
-        # it learns from every token of the completions, of which the table has the number alone
-        del table
-        self.model = self._load()
+        """Does nothing: it learns from every token of the completions, of which the table has the number alone."""
 
     def predict(self, table: PromptTable) -> Floats:
         return self.model.predict_length(table.token_ids).double().numpy()

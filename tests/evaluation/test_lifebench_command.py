@@ -103,6 +103,7 @@ def test_everything_is_written_and_says_what_is_counted(finished: Path, capsys: 
     assert table.startswith("| method | Equal To deviation | Equal To score | At Most score | At Least score |\n")
     assert "This is not the word count of LIFEBench's public leaderboard" in table
     assert "not to be compared" in summary_of(finished)["note"]
+    assert summary_of(finished)["training_prompts_known"] is False
 
 
 def test_scores_are_the_papers_equations_by_hand(finished: Path) -> None:
@@ -323,7 +324,10 @@ def test_the_command_reads_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixtur
             r"asks for no length \(its metadata has no `constraint` and `target`\); give the task",
         ),
         ({"task": Playground()}, "Playground never ends and asks for no length; put LengthRequirement around it"),
-        ({"task": replace(QUIET, targets=(8, 64))}, r"up to 64 tokens are asked for, but `sampling.max_tokens` is 40;"),
+        (
+            {"task": replace(QUIET, targets=(8, 64))},
+            r"up to 64 tokens are asked for, so `sampling.max_tokens` must be at least 128, got 40: a",
+        ),
         ({"methods": None}, "a guided method needs a value model; give `--value_model`"),
         ({"methods": {"a!": Plain(), "A?": Plain()}}, "two methods are called 'a!'"),
     ],
@@ -335,7 +339,7 @@ def test_options_that_cannot_be(options: dict[str, Any], sentence: str, tmp_path
 
 
 def test_targets_without_room_and_too_many_items_stop(benchmark: LIFEBench, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"methods": {"plain": Plain()}, "sampling": SamplingSettings(max_tokens=3000)}
+    options: dict[str, Any] = {"methods": {"plain": Plain()}, "sampling": SamplingSettings(max_tokens=4000)}
     with pytest.raises(InputError, match=r"20 items are wanted, but of 14 only 12 leave room for 20 tokens; ask for"):
         lifebench(tmp_path, task=benchmark, items=20, **options)
     with pytest.raises(InputError, match="none of the 42 prompts leaves 2500 of the context's 1024 tokens"):

@@ -15,6 +15,10 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+_SUFFIXES = ("png", "svg")
+_MANIFEST = "figures.json"
+"""In the folder of TensorBoard: which files of figures the last run wrote."""
+
 
 class ResultFolder:
     """The output folder of an evaluation.
@@ -45,12 +49,21 @@ class ResultFolder:
         self._write_text("table.md", markdown.rstrip("\n") + "\n")
 
     def write_figures(self, figures: Mapping[str, Figure]) -> None:
-        """Writes every figure as `<name>.png` and `<name>.svg`, and all of them to TensorBoard."""
-        for name, figure in figures.items():
-            for suffix in ("png", "svg"):
-                self._replace(f"{name}.{suffix}", partial(figure.savefig, format=suffix, dpi=150))
+        """Writes every figure as `<name>.png` and `<name>.svg`, and all of them to TensorBoard.
+
+        Figures that an earlier run wrote here, and this one does not, are removed.
+        """
         board = self.path / "tensorboard"
+        names = [f"{name}.{suffix}" for name in figures for suffix in _SUFFIXES]
+        stale = set(_read_names(board / _MANIFEST)) - set(names)
+        for name, figure in figures.items():
+            for suffix in _SUFFIXES:
+                self._replace(f"{name}.{suffix}", partial(figure.savefig, format=suffix, dpi=150))
+        for name in stale:
+            (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(board, ignore_errors=True)  # an earlier run's figures would stand beside these
+        board.mkdir()
+        self._write_manifest(board / _MANIFEST, names)
         with SummaryWriter(str(board)) as writer:
             for name, figure in figures.items():
                 writer.add_figure(f"{self.name}/{name}", figure)
@@ -63,6 +76,12 @@ class ResultFolder:
             others: what else was written, such as `blocks/`.
         """
         print(f"Done. Everything is under {self.path}: {', '.join([*self._written, *others])}.")
+
+    @staticmethod
+    def _write_manifest(path: Path, names: list[str]) -> None:
+        unfinished = path.with_name(f"{path.name}.partial")
+        unfinished.write_text(json.dumps(names), encoding="utf-8")
+        unfinished.replace(path)
 
     def _write_text(self, name: str, text: str) -> None:
         self._replace(name, lambda file: file.write_text(text, encoding="utf-8"))
@@ -82,6 +101,14 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table: the first column to the left, numbers to the right; `|` in a cell is escaped."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _read_names(manifest: Path) -> list[str]:
+    """The files that it lists; nothing but figures beside its folder."""
+    if not manifest.exists():
+        return []
+    names = json.loads(manifest.read_text(encoding="utf-8"))
+    return [name for name in names if Path(name).name == name and name.endswith(tuple(f".{s}" for s in _SUFFIXES))]
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lenvm.evaluation.results import ResultFolder, markdown_table
+from lenvm.report.results import ResultFolder, markdown_table
 
 
 def figure() -> Figure:
@@ -47,6 +47,24 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
         folder.write_summary({"mre": object()})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"mre": 1.0}
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_figures_that_are_not_drawn_this_time_go_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "mine.png").write_bytes(b"the user's own")
+    ResultFolder(tmp_path, "lengths").write_figures({"curve": figure(), "pass_at_k": figure()})
+    ResultFolder(tmp_path, "lengths").write_figures({"curve": figure(), "bars": figure()})
+    figures = {f"{name}.{kind}" for name in ("curve", "bars") for kind in ("png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == figures | {"mine.png", "tensorboard"}
+    # names that no figure has are left alone
+    outside = tmp_path.parent / f"{tmp_path.name}_outside.png"
+    outside.write_bytes(b"")
+    (tmp_path / "summary.json").write_text("{}")
+    manifest = tmp_path / "tensorboard" / "figures.json"
+    manifest.write_text(json.dumps(["bars.png", f"../{outside.name}", "summary.json", "gone.svg"]))
+    ResultFolder(tmp_path, "lengths").write_figures({"curve": figure()})
+    names = {"curve.png", "curve.svg", "bars.svg", "mine.png", "summary.json", "tensorboard"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert outside.exists()
 
 
 def test_a_markdown_table() -> None:
