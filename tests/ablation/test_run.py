@@ -79,9 +79,7 @@ def test_finished_cells_are_read_and_a_killed_one_goes_on(output: Path, grid: Gr
 
 def test_a_cell_with_other_settings_is_not_taken_for_this_one(output: Path, grid: Grid) -> None:
     other = Grid(file=grid.file, base=grid.base, seeds=(0,), rollouts=(), axes={"data.train_prompts": {"4": "5"}})
-    with pytest.raises(
-        InputError, match=r"seed=0 holds a fit with other settings \(.* was 4, and is now 5\)"
-    ):
+    with pytest.raises(InputError, match=r"seed=0 holds a fit with other settings \(.* was 4, and is now 5\)"):
         run_grid({"prompts": other}, output, jobs=1)
     with pytest.raises(InputError, match="`jobs` must be at least 1, got 0"):
         run_grid({"prompts": grid}, output, jobs=0)

@@ -14,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lenvm.ablation.cells import Cell, CellResult
 
 Labels = tuple[str, ...]
+_DIVERGED = "the loss became"
+"""How `lenvm fit` ends where the loss is no number any more."""
 
 
 class Row(NamedTuple):
@@ -34,7 +36,8 @@ class Row(NamedTuple):
         values = [value for value in self.metrics[metric] if math.isfinite(value)]
         if len(values) < len(self.metrics[metric]):
             lost = len(self.metrics[metric]) - len(values)
-            word = "failed" if len(self.failed) == lost else "diverged"
+            broken = sum(_DIVERGED not in error for error in self.failed)
+            word = "failed" if broken == lost else "diverged"
             return word if not values else f"{_mean(values)} ({word}: {lost} of {len(self.metrics[metric])})"
         return _mean(values)
 

@@ -13,9 +13,10 @@ import yaml
 
 from lenvm.ablation.cells import Cell
 from lenvm.ablation.claims import Claim
+from lenvm.ablation.tuning import Tuning
 from lenvm.errors import InputError
 
-_KEYS = {"base", "axes", "seeds", "rollouts", "metrics", "claims"}
+_KEYS = {"base", "axes", "seeds", "rollouts", "metrics", "claims", "tune"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Grid:
         rollouts: recipes of `lenvm rollout` that make what the base configuration reads.
         metrics: what is shown of every cell, of all that `lenvm fit` logs; the first is drawn. Less is better.
         claims: what is said about the values, to be judged.
+        tune: a search that gives every combination of values its own setting; None for none.
     """
 
     file: Path
@@ -40,6 +42,7 @@ class Grid:
     rollouts: tuple[Path, ...]
     metrics: tuple[str, ...] = ("val/loss",)
     claims: tuple[Claim, ...] = ()
+    tune: Tuning | None = None
 
     def cells(self) -> Iterator[Cell]:
         """The cells, the last axis changing fastest and seeds faster still.
@@ -91,6 +94,7 @@ def read_grid(file: Path) -> Grid:
         rollouts=tuple(_file(file, "rollouts", name) for name in rollouts),
         metrics=_metrics(file, content.get("metrics", ["val/loss"])),
         claims=tuple(_claim(file, found, content["axes"]) for found in content.get("claims") or []),
+        tune=None if content.get("tune") is None else _tuning(file, content["tune"], content["axes"]),
     )
 
 
@@ -100,6 +104,15 @@ def _metrics(grid: Path, names: Any) -> tuple[str, ...]:
             f"{grid}: `metrics` must be a list of what `lenvm fit` logs, such as [val/loss], got {names!r}."
         )
     return tuple(names)
+
+
+def _tuning(grid: Path, found: Any, axes: Mapping[str, Any]) -> Tuning:
+    if not (isinstance(found, dict) and set(found) == {"option", "values", "metric"}):
+        raise InputError(f"{grid}: `tune` must have option, values and metric, got {found!r}.")
+    option = str(found["option"])
+    if option in axes:
+        raise InputError(f"{grid}: `tune` searches `{option}`, which is an axis too; leave one of them out.")
+    return Tuning(option, _values(grid, option, found["values"]), str(found["metric"]))
 
 
 def _claim(grid: Path, found: Any, axes: Mapping[str, Any]) -> Claim:

@@ -20,7 +20,11 @@ from lenvm.report.results import ResultFolder, markdown_table
 
 
 def write_comparison(
-    output: Path, grid: Grid, places: Sequence[tuple[Cell, Path]], failures: Mapping[Path, str]
+    output: Path,
+    grid: Grid,
+    places: Sequence[tuple[Cell, Path]],
+    searched: Sequence[tuple[Cell, Path]],
+    failures: Mapping[Path, str],
 ) -> None:
     """Writes metrics.parquet, summary.json, table.md and the figure; prints the table and the verdicts.
 
@@ -28,15 +32,17 @@ def write_comparison(
         output: the folder.
         grid: the grid.
         places: its cells, each with its folder.
+        searched: cells of the search in front of it; their metrics are kept, and they are not compared.
         failures: what went wrong in cells that failed, by folder.
     """
     found = {cell.name: result for cell, place in places if (result := cell.finished(place)) is not None}
     broken = {cell.name: failures[place] for cell, place in places if place in failures}
     rows = rows_of([cell for cell, _ in places], found, broken, grid.metrics)
-    verdicts = _verdicts(grid, found)
+    verdicts = _verdicts(grid, [cell for cell, _ in places], found)
     folder = ResultFolder(output, "ablation")
     if found:
-        folder.write_rows("metrics", series_of(found))
+        tried = {cell.name: result for cell, place in searched if (result := cell.finished(place)) is not None}
+        folder.write_rows("metrics", series_of({**tried, **found}))
     folder.write_summary(
         {
             "cells": {name: result.metrics for name, result in found.items()},
@@ -44,7 +50,8 @@ def write_comparison(
             "claims": verdicts,
         }
     )
-    columns = [*(key.rpartition(".")[2] for key in grid.axes), *grid.metrics]
+    options = [*grid.axes, *([] if grid.tune is None else [grid.tune.option])]
+    columns = [*(key.rpartition(".")[2] for key in options), *grid.metrics]
     cells = [[*row.labels, *(row.shown(metric) for metric in grid.metrics)] for row in rows]
     folder.write_table(markdown_table(columns, cells) + _listed(verdicts))
     folder.write_figures({"over_training": _figure(grid, rows, places, found)})
@@ -59,29 +66,26 @@ def write_comparison(
     folder.finish("cells/")
 
 
-def _verdicts(grid: Grid, found: Mapping[str, CellResult]) -> list[dict[str, Any]]:
-    """The claims of which every value has been run, by the means over all other axes, seed by seed."""
+def _verdicts(grid: Grid, cells: Sequence[Cell], found: Mapping[str, CellResult]) -> list[dict[str, Any]]:
+    """The claims of which every value is among the cells, compared seed by seed; a cell that failed has no number."""
     verdicts = []
     for claim in grid.claims:
-        labels = (claim.better, *claim.than)
-        runs = {label: [r for r in found.values() if r.cell.labels[claim.axis] == label] for label in labels}
+        left_out = {claim.axis, *([] if grid.tune is None else [grid.tune.option])}
+        runs: dict[str, dict[tuple[tuple[str, str], ...], float]] = {label: {} for label in (claim.better, *claim.than)}
+        for cell in cells:
+            if (label := cell.labels[claim.axis]) in runs:
+                measured = found[cell.name].metrics if cell.name in found else {}
+                runs[label][_others(cell, left_out)] = measured.get(claim.metric, math.nan)
         # only what has been run with every value can be compared
-        shared = set.intersection(*({_others(r.cell, claim.axis) for r in results} for results in runs.values()))
-        if shared:
-            metric = {
-                label: [
-                    next(r for r in results if _others(r.cell, claim.axis) == other).metrics.get(claim.metric, math.nan)
-                    for other in sorted(shared)
-                ]
-                for label, results in runs.items()
-            }
-            verdicts.append(judge(claim, metric))
+        if shared := sorted(set.intersection(*(set(run) for run in runs.values()))):
+            verdicts.append(judge(claim, {label: [run[other] for other in shared] for label, run in runs.items()}))
     return verdicts
 
 
-def _others(cell: Cell, axis: str) -> tuple[tuple[str, str], ...]:
-    """What distinguishes a cell from others with the same value on an axis."""
-    return tuple(sorted({**{k: v for k, v in cell.labels.items() if k != axis}, "seed": str(cell.seed)}.items()))
+def _others(cell: Cell, left_out: set[str]) -> tuple[tuple[str, str], ...]:
+    """What distinguishes a cell from others, but for some options."""
+    labels = {option: label for option, label in cell.labels.items() if option not in left_out}
+    return tuple(sorted({**labels, "seed": str(cell.seed)}.items()))
 
 
 def _listed(verdicts: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lenvm.ablation import Cell, Grid, read_grid
 from lenvm.ablation.results import write_comparison
 from lenvm.ablation.run import run_cells
+from lenvm.ablation.tuning import candidates, tuned
 from lenvm.cli.lightning import LenvmCLI, command_line
 from lenvm.errors import InputError
 
@@ -40,16 +41,28 @@ def ablate(
     read = read_grid(grid)
     cells = chosen(list(read.cells()), only.split(",") if isinstance(only, str) else only or [])
     folder = output or Path("results/ablations") / grid.stem
-    places = [(cell, folder / "cells" / cell.name) for cell in cells]
+    at_once = jobs or min(os.cpu_count() or 1, 2)
+    searched = [] if read.tune is None else _placed(candidates(cells, read.tune), folder)
+    places = searched or _placed(cells, folder)
     for cell, place in places:
         _check(cell, place, read)
     if dry_run:
         for cell, place in places:
             print(f"{cell.name}: {shlex.join(['lenvm', 'fit', *cell.fit(place).arguments])}")
-        print(f"Dry run: {len(cells)} cells.")
+        more = f", and {len(cells)} with the best `{read.tune.option}` of these" if read.tune is not None else ""
+        print(f"Dry run: {len(places)} cells{more}.")
         return
-    failures = run_cells(places, read.rollouts, jobs or min(os.cpu_count() or 1, 2))
-    write_comparison(folder, read, places, failures)
+    failures: dict[Path, str] = {}
+    if read.tune is not None:
+        failures = run_cells(searched, read.rollouts, at_once)
+        found = {cell.name: result for cell, place in searched if (result := cell.finished(place)) is not None}
+        places = _placed(tuned(cells, read.tune, found), folder)
+    failures |= run_cells([p for p in places if p[1] not in failures], read.rollouts, at_once)
+    write_comparison(folder, read, places, searched, failures)
+
+
+def _placed(cells: list[Cell], folder: Path) -> list[tuple[Cell, Path]]:
+    return [(cell, folder / "cells" / cell.name) for cell in cells]
 
 
 def chosen(cells: list[Cell], only: list[str]) -> list[Cell]:

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from lenvm.ablation import Cell
+from lenvm.ablation.cells import CellResult
+from lenvm.ablation.tuning import Tuning, candidates, tuned
+
+TUNING = Tuning("m.lr", {"low": "0.1", "high": "9"}, "val/mae")
+
+
+def grid() -> list[Cell]:
+    return [Cell(base=Path("b"), labels={"t": t}, options={"t": f"{t}.yaml"}, seed=s) for t in "pqr" for s in (3, 1)]
+
+
+def test_every_combination_is_tried_with_every_value_and_the_first_seed() -> None:
+    tried = candidates(grid(), TUNING)
+    assert [cell.name for cell in tried] == [f"t={t},lr={v},seed=1" for t in "pqr" for v in ("low", "high")]
+    assert tried[1].options == {"t": "p.yaml", "m.lr": "9"}
+
+
+def test_each_combination_goes_on_with_its_best_value_and_a_diverged_one_never_wins(tmp_path: Path) -> None:
+    measured = {"t=p,lr=low,seed=1": 2.0, "t=p,lr=high,seed=1": 1.0, "t=q,lr=low,seed=1": 5.0}
+    measured["t=q,lr=high,seed=1"] = float("nan")
+    cells = candidates(grid(), TUNING)
+    found = {c.name: CellResult(c, {"val/mae": measured[c.name]}, 1, tmp_path) for c in cells if c.name in measured}
+    chosen = tuned(grid(), TUNING, found)
+    # where nothing could be measured, the first value stands
+    assert [cell.name for cell in chosen] == [
+        "t=p,lr=high,seed=3",
+        "t=p,lr=high,seed=1",
+        "t=q,lr=low,seed=3",
+        "t=q,lr=low,seed=1",
+        "t=r,lr=low,seed=3",
+        "t=r,lr=low,seed=1",
+    ]
+    # what was tried is one of them, and is not run again
+    assert {cell.name for cell in chosen} & {cell.name for cell in cells} == {
+        "t=p,lr=high,seed=1",
+        "t=q,lr=low,seed=1",
+        "t=r,lr=low,seed=1",
+    }
