@@ -1,4 +1,4 @@
-"""What a fit keeps, removes and refuses, without fitting anything; test_run.py runs real ones."""
+"""What a fit keeps, removes and refuses, without fitting anything; test_run_grid.py runs real ones."""
 
 from __future__ import annotations
 
