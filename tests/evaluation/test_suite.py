@@ -75,6 +75,7 @@ def test_the_page_shows_tokens_that_look_like_html(tmp_path: Path) -> None:
     write_suite_page(tmp_path / "report.html", {"length_tokens": folder}, summary)
     page = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "prefers-color-scheme: dark" in page  # the style is in the file
     assert "<script" not in page
     assert "<b>12.3%</b>" in page
     assert "0.20 to 0.30" in page

@@ -103,11 +103,17 @@ class Cell:
         return CellResult(self, facts["metrics"], facts["parameters"], folder)
 
 
+def logged(folder: Path) -> list[tuple[str, int, float]]:
+    """Every scalar that a fit wrote to TensorBoard, in the order of its steps: name, step and value."""
+    board = folder / "tensorboard"
+    if not board.is_dir():
+        return []
+    events = EventAccumulator(str(board), size_guidance={"scalars": 0}).Reload()
+    return [(tag, event.step, event.value) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)]
+
+
 def _last_scalars(folder: Path) -> dict[str, float]:
-    if not (folder / "tensorboard").is_dir():
-        return {}
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    return {name: value for name, _, value in logged(folder)}
 
 
 def _parameters(folder: Path) -> int:

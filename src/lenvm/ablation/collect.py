@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lenvm.ablation.cells import Cell, CellResult
+from lenvm.ablation.cells import Cell, CellResult, logged
 
 Labels = tuple[str, ...]
 _DIVERGED = "the loss became"
@@ -73,15 +71,6 @@ def series_of(results: Mapping[str, CellResult]) -> pa.Table:
             for key, fact in {**facts, "metric": metric, "step": step, "value": value}.items():
                 columns.setdefault(key, []).append(fact)
     return pa.table(columns)
-
-
-def logged(folder: Path) -> list[tuple[str, int, float]]:
-    """Every scalar that a fit wrote to TensorBoard: its name, step and value."""
-    board = folder / "tensorboard"
-    if not board.is_dir():
-        return []
-    events = EventAccumulator(str(board), size_guidance={"scalars": 0}).Reload()
-    return [(tag, event.step, event.value) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)]
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -9,14 +9,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
-from lenvm.ablation.cells import Cell, CellResult
+from lenvm.ablation.cells import Cell, CellResult, logged
 from lenvm.ablation.claims import judge
-from lenvm.ablation.collect import Row, logged, rows_of, series_of
+from lenvm.ablation.collect import Row, rows_of, series_of
 from lenvm.ablation.grid import Grid
 from lenvm.report.ablation_plots import TrainingCurve, over_training
-from lenvm.report.results import ResultFolder, markdown_table
+from lenvm.report.results import ResultFolder, markdown_table, terminal_table
 
 
 def write_comparison(
@@ -55,10 +54,7 @@ def write_comparison(
     cells = [[*row.labels, *(row.shown(metric) for metric in grid.metrics)] for row in rows]
     folder.write_table(markdown_table(columns, cells) + _listed(verdicts))
     folder.write_figures({"over_training": _figure(grid, rows, places, found)})
-    table = Table(*columns, title=grid.file.stem)
-    for cell in cells:
-        table.add_row(*cell)
-    Console().print(table)
+    Console().print(terminal_table(grid.file.stem, columns, cells))
     for verdict in verdicts:
         print(f"{verdict['verdict']}: {verdict['claim']}")
     for name, error in broken.items():

@@ -75,9 +75,9 @@ class Block(NamedTuple):
         )
 
 
-def join(blocks: Sequence[Block]) -> Block:
-    """One block of all completions, in the order of prompts and samples; the times add up."""
-    whole = Block(
+def concatenated(blocks: Sequence[Block]) -> Block:
+    """One block of all completions, one block after the other; the times add up."""
+    return Block(
         np.concatenate([block.prompt for block in blocks]),
         np.concatenate([block.sample for block in blocks]),
         [text for block in blocks for text in block.text],
@@ -88,6 +88,11 @@ def join(blocks: Sequence[Block]) -> Block:
         np.concatenate([block.end_nll for block in blocks]),
         sum(block.seconds for block in blocks),
     )
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """One block of all completions, in the order of prompts and samples; the times add up."""
+    whole = concatenated(blocks)
     return whole.take(np.lexsort((whole.sample, whole.prompt)), whole.seconds)
 
 

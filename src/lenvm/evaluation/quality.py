@@ -15,6 +15,23 @@ from lenvm.evaluation.statistics import bootstrap_ratio_interval, prompt_means
 from lenvm.metrics import distinct_n
 
 Measures = dict[str, Any]
+COLUMNS: dict[str, tuple[str, str]] = {
+    "score": ("length_score", ".1f"),
+    "mean abs LD": ("absolute_deviation", ".1%"),
+    "LD": ("deviation", "+.1%"),
+    "natural end": ("natural_end", ".1%"),
+    "tokens": ("mean_length", ".1f"),
+    "NLL/token": ("nll_per_token", ".3f"),
+    "x plain": ("nll_ratio", ".3f"),
+    "x keeping": ("nll_ratio_to_keeping", ".3f"),
+    "NLL of end": ("end_nll", ".2f"),
+    "distinct-1": ("distinct_1", ".3f"),
+    "distinct-2": ("distinct_2", ".3f"),
+    "distinct-3": ("distinct_3", ".3f"),
+    "accuracy": ("accuracy", ".1%"),
+    "ms/token": ("milliseconds_per_token", ".2f"),
+}
+"""Columns of the tables of both evaluations: heading, key of the measure, and format."""
 
 
 def correctness(block: Block, prompts: TaskPrompts) -> list[bool | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 _SUFFIXES = ("png", "svg")
@@ -109,6 +110,16 @@ def _read_names(manifest: Path) -> list[str]:
         return []
     names = json.loads(manifest.read_text(encoding="utf-8"))
     return [name for name in names if Path(name).name == name and name.endswith(tuple(f".{s}" for s in _SUFFIXES))]
+
+
+def terminal_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for the terminal: the first column to the left, numbers to the right."""
+    table = Table(title=title)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,39 +10,22 @@ import pyarrow as pa
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from lenvm.evaluation.blocks import Block
+from lenvm.evaluation.completion_rows import completion_columns
 from lenvm.evaluation.length_control.measures import Cell, measured, named
 from lenvm.evaluation.prompts import TaskPrompts
-from lenvm.evaluation.quality import Measures, correctness
+from lenvm.evaluation.quality import COLUMNS, Measures, correctness
 from lenvm.metrics import Constraint, length_deviation, length_score
 from lenvm.report.plots import length_frontier
-from lenvm.report.results import ResultFolder
+from lenvm.report.results import ResultFolder, markdown_table, terminal_table
 from lenvm.report.style import LabelledPoint
 
 _FIGURES = {
     "length_score_against_nll": ("nll_per_token", "negative log-likelihood per token (nats)"),
     "length_score_against_end_nll": ("end_nll", "negative log-likelihood of the end of text (nats)"),
 }
-_PRINTED = ("length score", "LD", "NLL/token", "x plain", "x keeping", "NLL of end", "accuracy")
-
-_COLUMNS: dict[str, tuple[str, str]] = {
-    "length score": ("length_score", ".1f"),
-    "mean abs LD": ("absolute_deviation", ".1%"),
-    "LD": ("deviation", "+.1%"),
-    "natural end": ("natural_end", ".1%"),
-    "tokens": ("mean_length", ".1f"),
-    "NLL/token": ("nll_per_token", ".3f"),
-    "x plain": ("nll_ratio", ".3f"),
-    "x keeping": ("nll_ratio_to_keeping", ".3f"),
-    "NLL of end": ("end_nll", ".2f"),
-    "distinct-1": ("distinct_1", ".3f"),
-    "distinct-2": ("distinct_2", ".3f"),
-    "distinct-3": ("distinct_3", ".3f"),
-    "accuracy": ("accuracy", ".1%"),
-    "ms/token": ("milliseconds_per_token", ".2f"),
-}
+_PRINTED = ("score", "LD", "NLL/token", "x plain", "x keeping", "NLL of end", "accuracy")
 
 
 def write_results(
@@ -93,21 +75,11 @@ def _completions(cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constr
     for cell in cells:
         block, size = cell.block, len(cell.block.length)
         lengths = torch.as_tensor(block.length)
-        asked = [prompts.rollouts[p] for p in block.prompt]
         columns: dict[str, Any] = {
-            "prompt": [p.prompt if isinstance(p.prompt, str) else json.dumps(p.prompt) for p in asked],
-            "prompt_id": [p.prompt_id for p in asked],
-            "domain": pa.array([p.domain for p in asked], pa.string()),
             "target": [cell.target] * size,
             "constraint": [constraint] * size,
             "method": [cell.method] * size,
-            "sample": block.sample,
-            "completion": block.text,
-            "completion_ids": pa.array(block.ids, pa.list_(pa.int32())),
-            "finish_reason": ["stop" if natural else "length" for natural in block.natural],
-            "length": block.length,
-            "nll": block.nll,
-            "end_nll": block.end_nll,
+            **completion_columns(block, prompts),
             "length_score": length_score(lengths, cell.target, constraint).numpy(),
             "length_deviation": length_deviation(lengths, cell.target).numpy(),
             "correct": pa.array(correctness(block, prompts), pa.bool_()),
@@ -117,14 +89,12 @@ def _completions(cells: Sequence[Cell], prompts: TaskPrompts, constraint: Constr
 
 
 def _markdown(results: dict[int, dict[str, Measures]], constraint: Constraint) -> str:
-    lines = []
+    parts = []
     for target, rows in results.items():
-        lines += [f"**{_title(constraint, target)}**", ""]
-        columns = _filled(tuple(_COLUMNS), rows)
-        lines += ["| method | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-        lines += [f"| {name} | " + " | ".join(_cells(found, columns)) + " |" for name, found in rows.items()]
-        lines.append("")
-    return "\n".join(lines)
+        columns = _filled(tuple(COLUMNS), rows)
+        cells = [[name, *_cells(found, columns)] for name, found in rows.items()]
+        parts.append(f"**{_title(constraint, target)}**\n\n{markdown_table(['method', *columns], cells)}")
+    return "\n".join(parts)
 
 
 def _title(constraint: Constraint, target: int) -> str:
@@ -132,21 +102,15 @@ def _title(constraint: Constraint, target: int) -> str:
 
 
 def _print(title: str, rows: dict[str, Measures]) -> None:
-    table = Table(title=title)
-    table.add_column("method")
     columns = _filled(_PRINTED, rows)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, found in rows.items():
-        table.add_row(name, *_cells(found, columns))
-    Console().print(table)
+    Console().print(terminal_table(title, ["method", *columns], [[n, *_cells(m, columns)] for n, m in rows.items()]))
 
 
 def _filled(columns: Sequence[str], rows: dict[str, Measures]) -> list[str]:
     """The columns in which any method has a number."""
-    return [name for name in columns if any(found[_COLUMNS[name][0]] is not None for found in rows.values())]
+    return [name for name in columns if any(found[COLUMNS[name][0]] is not None for found in rows.values())]
 
 
 def _cells(found: Measures, columns: Sequence[str]) -> list[str]:
-    wanted = [_COLUMNS[column] for column in columns]
+    wanted = [COLUMNS[column] for column in columns]
     return ["" if found[key] is None else format(found[key], kind) for key, kind in wanted]

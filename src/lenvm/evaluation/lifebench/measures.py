@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lenvm.evaluation.blocks import Block
+from lenvm.evaluation.blocks import Block, concatenated
 from lenvm.evaluation.lifebench.items import CONSTRAINTS, Requirement
 from lenvm.evaluation.lifebench.jobs import Cell
 from lenvm.evaluation.prompts import TaskPrompts
@@ -76,7 +76,7 @@ def judge(cells: Sequence[Cell], prompts: TaskPrompts, requirements: Sequence[Re
         together.setdefault((cell.method, cell.constraint), []).append(cell.block)
     found = []
     for (method, constraint), blocks in together.items():
-        block = _joined(blocks)
+        block = concatenated(blocks)
         asked = [requirements[number] for number in block.prompt]
         lengths = lengths_of(block, asked)
         counted, targets = torch.as_tensor(lengths), torch.tensor([one.target for one in asked])
@@ -162,17 +162,3 @@ def _measures(one: Judged, reference: Judged | None, chosen: Callable[[Requireme
 def _taken(one: Judged, rows: NDArray[np.int64]) -> Block:
     share = float(one.block.length[rows].sum() / one.block.length.sum())
     return one.block.take(rows, one.block.seconds * share)
-
-
-def _joined(blocks: Sequence[Block]) -> Block:
-    return Block(
-        np.concatenate([block.prompt for block in blocks]),
-        np.concatenate([block.sample for block in blocks]),
-        [text for block in blocks for text in block.text],
-        [ids for block in blocks for ids in block.ids],
-        np.concatenate([block.length for block in blocks]),
-        np.concatenate([block.natural for block in blocks]),
-        np.concatenate([block.nll for block in blocks]),
-        np.concatenate([block.end_nll for block in blocks]),
-        sum(block.seconds for block in blocks),
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from lenvm.evaluation.completion_rows import completion_columns
 from lenvm.evaluation.lifebench.items import requirement
 from lenvm.evaluation.lifebench.measures import Judged, constraints_of, measured, tokens_per_unit
-from lenvm.evaluation.lifebench.tables import NOTES, TITLES, as_markdown, overview, printed
+from lenvm.evaluation.lifebench.tables import NOTES, TITLES, as_markdown, overview
 from lenvm.evaluation.methods import AbstractMethod, Plain
 from lenvm.evaluation.prompts import TaskPrompts
 from lenvm.evaluation.quality import Measures
 from lenvm.report.lifebench_plots import ScoreByTarget, score_by_target, score_map
-from lenvm.report.results import ResultFolder
+from lenvm.report.results import ResultFolder, terminal_table
 
 
 def write_results(
@@ -66,7 +66,7 @@ def write_results(
     folder.write_table(as_markdown(results, summary))
     folder.write_figures(_figures(results, summary, plain))
     columns, rows = overview(results)
-    Console().print(printed("LIFEBench", columns, rows))
+    Console().print(terminal_table("LIFEBench", columns, rows))
     left_out = f"; {prompts.too_long} left out, too long for the largest target" if prompts.too_long else ""
     print(f"{len(items)} items{left_out}. {NOTES[unit]}")
     folder.finish("blocks/")
@@ -100,8 +100,7 @@ def _figures(results: dict[str, Measures], summary: Mapping[str, Any], plain: st
 
 
 def _rows(one: Judged, prompts: TaskPrompts) -> pa.Table:
-    block, asked = one.block, [prompts.rollouts[number] for number in one.block.prompt]
-    size = len(asked)
+    size = len(one.asked)
     columns: dict[str, Any] = {
         "method": [one.method] * size,
         "constraint": [one.constraint] * size,
@@ -111,17 +110,10 @@ def _rows(one: Judged, prompts: TaskPrompts) -> pa.Table:
         "language": pa.array([a.language for a in one.asked], pa.string()),
         "category": pa.array([a.category for a in one.asked], pa.string()),
         "type": pa.array([a.type for a in one.asked], pa.string()),
-        "prompt": [p.prompt if isinstance(p.prompt, str) else json.dumps(p.prompt) for p in asked],
-        "prompt_id": [p.prompt_id for p in asked],
-        "sample": block.sample,
-        "completion": block.text,
-        "completion_ids": pa.array(block.ids, pa.list_(pa.int32())),
-        "finish_reason": ["stop" if natural else "length" for natural in block.natural],
-        "length": one.length,
+        **completion_columns(one.block, prompts),
+        "length": one.length,  # in the unit that was asked for
         "length_score": one.score,
         "length_deviation": one.deviation,
-        "nll": block.nll,
-        "end_nll": block.end_nll,
         "correct": pa.array(one.correct, pa.bool_()),
     }
     return pa.table(columns)

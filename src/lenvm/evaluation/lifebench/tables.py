@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
 from lenvm.evaluation.lifebench.measures import constraints_of
-from lenvm.evaluation.quality import Measures
+from lenvm.evaluation.quality import COLUMNS, Measures
 from lenvm.metrics import Constraint
 from lenvm.report.results import markdown_table
 
@@ -32,22 +30,6 @@ _DEVIATION = (
     "Deviation is the mean of |LD|, as in the authors' code; LD in the tables below is the signed mean of Eq. 17."
 )
 _INTERVAL = "In parentheses, 95 % intervals, bootstrapped over items."
-
-_QUALITY: dict[str, tuple[str, str]] = {
-    "score": ("length_score", ".1f"),
-    "mean abs LD": ("absolute_deviation", ".1%"),
-    "LD": ("deviation", "+.1%"),
-    "natural end": ("natural_end", ".1%"),
-    "tokens": ("mean_length", ".1f"),
-    "NLL/token": ("nll_per_token", ".3f"),
-    "x plain": ("nll_ratio", ".3f"),
-    "NLL of end": ("end_nll", ".2f"),
-    "distinct-1": ("distinct_1", ".3f"),
-    "distinct-2": ("distinct_2", ".3f"),
-    "distinct-3": ("distinct_3", ".3f"),
-    "accuracy": ("accuracy", ".1%"),
-    "ms/token": ("milliseconds_per_token", ".2f"),
-}
 
 Rows = list[list[str]]
 
@@ -79,7 +61,9 @@ def as_markdown(results: Mapping[str, Measures], summary: Mapping[str, Any]) -> 
     lines = [markdown_table(columns, rows), f"{facts}. {summary['note']}", "", f"{_DEVIATION} {_INTERVAL}", ""]
     for constraint in constraints_of(results):
         cells = {method: found[constraint] for method, found in results.items()}
-        names = [name for name, (key, _) in _QUALITY.items() if any(cell[key] is not None for cell in cells.values())]
+        names = [
+            name for name, (key, _) in COLUMNS.items() if any(cell.get(key) is not None for cell in cells.values())
+        ]
         table = [[method, *(_shown(cell, name) for name in names)] for method, cell in cells.items()]
         lines += [f"**{TITLES[constraint]}**", "", markdown_table(["method", *names], table)]
         for slices in ("by_target", "by_language", "by_category"):
@@ -91,16 +75,6 @@ def as_markdown(results: Mapping[str, Measures], summary: Mapping[str, Any]) -> 
     return "\n".join(lines)
 
 
-def printed(title: str, columns: Sequence[str], rows: Rows) -> Table:
-    """The table for the terminal."""
-    table = Table(title=title)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def _shown(cell: Measures, name: str) -> str:
-    key, kind = _QUALITY[name]
+    key, kind = COLUMNS[name]
     return "" if cell[key] is None else format(cell[key], kind)

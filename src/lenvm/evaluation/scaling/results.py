@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 
-from lenvm.report.results import ResultFolder, markdown_table
+from lenvm.report.results import ResultFolder, markdown_table, terminal_table
 from lenvm.report.scaling_plots import ScalingCurve, scaling_curves
 
 _COLUMNS = ["axis", "value", "size", "loss", "sd", "fits"]
@@ -80,10 +79,7 @@ def write_scaling(output: Path, axes: Sequence[Axis], metric: str) -> None:
         for a in axes
     ]
     folder.write_figures({"scaling": scaling_curves(curves, ylabel=f"validation loss ({metric})")})
-    table = Table(*_COLUMNS, title=f"Scaling: {metric}")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    Console().print(terminal_table(f"Scaling: {metric}", _COLUMNS, rows))
     for axis in axes:
         how = "falls at every step" if axis.summary()["falls_everywhere"] else "falls, but not at every step"
         print(f"{axis.name}: the loss {how if axis.summary()['falls'] else 'does not fall'} (slope {axis.slope:+.3f}).")

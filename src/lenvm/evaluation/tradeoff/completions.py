@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lenvm.evaluation.blocks import Block
+from lenvm.evaluation.completion_rows import completion_columns
 from lenvm.evaluation.prompts import TaskPrompts
 
 
@@ -23,22 +23,8 @@ def completion_rows(written: Iterable[tuple[str, str, Block, NDArray[np.bool_]]]
     """
     tables = []
     for method, strength, block, right in written:
-        size, asked = len(block.length), [prompts.rollouts[p] for p in block.prompt]
-        columns: dict[str, Any] = {
-            "prompt": [p.prompt if isinstance(p.prompt, str) else json.dumps(p.prompt) for p in asked],
-            "prompt_id": [p.prompt_id for p in asked],
-            "domain": pa.array([p.domain for p in asked], pa.string()),
-            "reference": pa.array([p.reference for p in asked], pa.string()),
-            "method": [method] * size,
-            "strength": [strength] * size,
-            "sample": block.sample,
-            "completion": block.text,
-            "completion_ids": pa.array(block.ids, pa.list_(pa.int32())),
-            "finish_reason": ["stop" if natural else "length" for natural in block.natural],
-            "length": block.length,
-            "correct": right,
-            "nll": block.nll,
-            "end_nll": block.end_nll,
-        }
+        size = len(block.length)
+        labels: dict[str, Any] = {"method": [method] * size, "strength": [strength] * size}
+        columns = {**labels, **completion_columns(block, prompts), "correct": right}
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
